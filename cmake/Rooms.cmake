@@ -1,0 +1,37 @@
+# lm_room(NAME [DEPS target...])
+# One static library `lm_NAME` from the folder's *.cpp, and one test program each from its *_test.cpp (label
+# unit) and *_sim.cpp (label sim). The rooms a room may use are its DEPS; tests/include_arrows checks the includes.
+include(GoogleTest)
+
+function(lm_room name)
+  cmake_parse_arguments(ROOM "" "" "DEPS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  set(tests ${sources})
+  set(sims ${sources})
+  list(FILTER sources EXCLUDE REGEX "_(test|sim)\\.cpp$")
+  list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
+  list(FILTER sims INCLUDE REGEX "_sim\\.cpp$")
+
+  if(sources)
+    add_library(lm_${name} STATIC ${sources})
+    set(scope PUBLIC)
+  else()
+    add_library(lm_${name} INTERFACE)
+    set(scope INTERFACE)
+  endif()
+  target_include_directories(lm_${name} ${scope} ${PROJECT_SOURCE_DIR}/src)
+  target_link_libraries(lm_${name} ${scope} ${ROOM_DEPS})
+
+  lm_test_program(${name} unit "${tests}")
+  lm_test_program(${name} sim "${sims}")
+endfunction()
+
+function(lm_test_program name label sources)
+  if(NOT sources)
+    return()
+  endif()
+  set(program ${name}_${label}_test)
+  add_executable(${program} ${sources})
+  target_link_libraries(${program} PRIVATE lm_${name} GTest::gmock GTest::gtest GTest::gtest_main)
+  gtest_discover_tests(${program} DISCOVERY_MODE PRE_TEST TEST_PREFIX "${name}." PROPERTIES LABELS ${label} TIMEOUT 300)
+endfunction()
