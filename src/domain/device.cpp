@@ -8,12 +8,18 @@ namespace lm {
 
 std::string_view to_string(DeviceKind kind) {
   switch (kind) {
-    case DeviceKind::kHost: return "host";
-    case DeviceKind::kCuda: return "cuda";
-    case DeviceKind::kRocm: return "rocm";
-    case DeviceKind::kVulkan: return "vulkan";
-    case DeviceKind::kRpc: return "rpc";
-    case DeviceKind::kOther: return "other";
+    case DeviceKind::kHost:
+      return "host";
+    case DeviceKind::kCuda:
+      return "cuda";
+    case DeviceKind::kRocm:
+      return "rocm";
+    case DeviceKind::kVulkan:
+      return "vulkan";
+    case DeviceKind::kRpc:
+      return "rpc";
+    case DeviceKind::kOther:
+      return "other";
   }
   LM_ASSERT(false, "a DeviceKind outside its enumerators");
 }

@@ -67,13 +67,13 @@ struct Device {
 struct DeviceReading {
   DeviceId device;
   Bytes capacity;
-  Bytes free;                    // what a new process could get; page cache counts as free
-  std::vector<Holder> holders;   // largest first, as far as they can be told
-  bool per_process = false;      // the driver tells bytes per process, so a release can be proved per process
+  Bytes free;                   // what a new process could get; page cache counts as free
+  std::vector<Holder> holders;  // largest first, as far as they can be told
+  bool per_process = false;     // the driver tells bytes per process, so a release can be proved per process
 };
 
-// One measurement of one of our processes. What it *holds* cannot be taken back without ending it; reclaimable are its
-// resident pages of mapped files, which the kernel drops when somebody needs the room.
+// One measurement of one of our processes. What it *holds* cannot be taken back without ending it;
+// reclaimable are its resident pages of mapped files, which the kernel drops when somebody needs the room.
 struct ProcessReading {
   int pid = 0;
   DeviceBytes held;

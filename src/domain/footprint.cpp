@@ -6,9 +6,11 @@ namespace lm {
 
 std::string footprint_key(const Artifact& artifact, const LoadOptions& o, std::string_view engine) {
   const auto number = [](std::optional<int> n) { return n ? std::to_string(*n) : std::string("auto"); };
-  return fmt::format("{}|projector={}|context={}|parallel={}|kv={}|layers={}|batch={}|device={}|mmap={}|engine={}",
-                     artifact.fingerprint, artifact.projector.filename().string(), number(o.context), number(o.parallel),
-                     o.kv_type.empty() ? "auto" : o.kv_type, number(o.gpu_layers), number(o.batch), o.device, o.mmap, engine);
+  return fmt::format(
+      "{}|projector={}|context={}|parallel={}|kv={}|layers={}|batch={}|device={}|mmap={}|engine={}",
+      artifact.fingerprint, artifact.projector.filename().string(), number(o.context), number(o.parallel),
+      o.kv_type.empty() ? "auto" : o.kv_type, number(o.gpu_layers), number(o.batch), o.device, o.mmap,
+      engine);
 }
 
 }  // namespace lm

@@ -19,16 +19,17 @@ struct Footprint {
   bool operator==(const Footprint&) const = default;
 };
 
-// What a footprint depends on; two loads with equal keys take the same memory. `engine` is the worker's version and variant.
+// What a footprint depends on; two loads with equal keys take the same memory. `engine` is the worker's
+// version and variant.
 std::string footprint_key(const Artifact& artifact, const LoadOptions& options, std::string_view engine);
 
 // The engine's own account of one device after a load.
 struct DeviceMemory {
   DeviceId device;
-  Bytes weights;   // in buffers of the engine's; mapped weights are `mapped`
-  Bytes mapped;    // weights read through a mapping of the file: reclaimable
-  Bytes context;   // KV cache and recurrent state
-  Bytes compute;   // scratch of the graphs
+  Bytes weights;  // in buffers of the engine's; mapped weights are `mapped`
+  Bytes mapped;   // weights read through a mapping of the file: reclaimable
+  Bytes context;  // KV cache and recurrent state
+  Bytes compute;  // scratch of the graphs
   bool operator==(const DeviceMemory&) const = default;
 };
 

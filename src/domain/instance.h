@@ -50,26 +50,36 @@ enum class EndCause : std::uint8_t {
 std::string_view to_string(EndCause cause);
 
 // The stages of a load in their order.
-enum class LoadStage : std::uint8_t { kStarting, kMetadata, kVocabulary, kWeights, kContext, kWarmUp, kReady };
+enum class LoadStage : std::uint8_t {
+  kStarting,
+  kMetadata,
+  kVocabulary,
+  kWeights,
+  kContext,
+  kWarmUp,
+  kReady
+};
 std::string_view to_string(LoadStage stage);
 std::optional<LoadStage> load_stage_from_string(std::string_view text);
 
-// A named span of a load, a release or a switch, in order: "drain", "free", "spawn", "vocabulary", "weights", "context", …
+// A named span of a load, a release or a switch, in order: "drain", "free", "spawn", "vocabulary", "weights",
+// "context", …
 struct Phase {
   std::string name;
   Duration took{};
   bool operator==(const Phase&) const = default;
 };
 
-// What a release brought back: bytes held by the released instance, per device. `freed` is never more than was measured.
+// What a release brought back: bytes held by the released instance, per device. `freed` is never more than
+// was measured.
 struct ReleaseReport {
   struct Row {
     DeviceId device;
-    Bytes before;        // held by the instance before it was told to end
-    Bytes after;         // still held by it when the wait ended: 0 unless something clings
-    Bytes freed;         // before - after
-    Bytes expected;      // what the ledger had charged
-    Bytes residual;      // = after, by name
+    Bytes before;    // held by the instance before it was told to end
+    Bytes after;     // still held by it when the wait ended: 0 unless something clings
+    Bytes freed;     // before - after
+    Bytes expected;  // what the ledger had charged
+    Bytes residual;  // = after, by name
     Bytes device_free_before, device_free_after;  // of the whole device, beside it
     bool operator==(const Row&) const = default;
   };
@@ -78,9 +88,12 @@ struct ReleaseReport {
   Bytes reclaimable;                               // mapped file pages it had resident, reported apart
   std::vector<Holder> holders;                     // who holds the residual
   bool proved = false;                             // residual is nothing that can be measured
-  std::string method;                              // "process": per process; "device": by convergence of the device
-  Duration took{};                                 // from the order to end until proved or given up
+  std::string method;  // "process": per process; "device": by convergence of the device
+  Duration took{};     // from the order to end until proved or given up
   bool operator==(const ReleaseReport&) const = default;
 };
+
+// Both releases as one: rows of the same device summed, proved only if both were, as long as the longer.
+ReleaseReport merge(const ReleaseReport& a, const ReleaseReport& b);
 
 }  // namespace lm

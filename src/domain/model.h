@@ -1,5 +1,5 @@
-// A model as the configuration and the model folders describe it: what it is, where its bytes lie, how it is to be loaded,
-// and its owner's policy. Whether it is in memory is instance.h.
+// A model as the configuration and the model folders describe it: what it is, where its bytes lie, how it is
+// to be loaded, and its owner's policy. Whether it is in memory is instance.h.
 #pragma once
 
 #include <cstdint>
@@ -20,11 +20,13 @@ namespace lm {
 enum class ModelKind : std::uint8_t { kGeneration, kEmbedding, kRerank };
 std::string_view to_string(ModelKind kind);
 
-// Which kind of engine answers for it. Generation models of different families that share devices exclude each other.
+// Which kind of engine answers for it. Generation models of different families that share devices exclude
+// each other.
 enum class Family : std::uint8_t { kLocal, kOllama, kOpenai };
 std::string_view to_string(Family family);
 
-// The bytes of a model. `fingerprint` names the content and survives a rename; empty until the files were looked at.
+// The bytes of a model. `fingerprint` names the content and survives a rename; empty until the files were
+// looked at.
 struct Artifact {
   std::filesystem::path path;       // the GGUF, or the first of a split one
   std::filesystem::path projector;  // multimodal projector, may be empty
@@ -33,17 +35,17 @@ struct Artifact {
   bool operator==(const Artifact&) const = default;
 };
 
-// How to load. What is empty is chosen by us, and may be made smaller when memory is short; what is set is the user's word and
-// never shrunk silently.
+// How to load. What is empty is chosen by us, and may be made smaller when memory is short; what is set is
+// the user's word and never shrunk silently.
 struct LoadOptions {
   std::optional<int> context;     // tokens, all slots together
   std::optional<int> parallel;    // slots
   std::optional<int> gpu_layers;  // of the model's layers, on devices other than the host
   std::optional<int> batch;       // tokens in one logical batch
   std::optional<int> threads;
-  std::string kv_type;             // "f16", "q8_0", …; empty: the engine's default
-  std::string device = "auto";     // "auto", "host", "cuda", "cuda0"
-  std::string pooling;             // embedding models: "mean", "cls", "last"; empty: what the model says
+  std::string kv_type;          // "f16", "q8_0", …; empty: the engine's default
+  std::string device = "auto";  // "auto", "host", "cuda", "cuda0"
+  std::string pooling;          // embedding models: "mean", "cls", "last"; empty: what the model says
   bool mmap = true;
   bool operator==(const LoadOptions&) const = default;
 };
@@ -56,9 +58,10 @@ struct SamplingDefaults {
 };
 
 struct ModelPolicy {
-  bool pinned = false;                  // loaded at start, never evicted, never expires
-  std::optional<Duration> keep_alive;   // idle time until it is unloaded; empty: the server's; negative: for ever
-  double weight = 1.0;                  // share of the device when models compete
+  bool pinned = false;  // loaded at start, never evicted, never expires
+  std::optional<Duration>
+      keep_alive;       // idle time until it is unloaded; empty: the server's; negative: for ever
+  double weight = 1.0;  // share of the device when models compete
   bool operator==(const ModelPolicy&) const = default;
 };
 
@@ -71,8 +74,9 @@ struct Model {
   LoadOptions load;
   SamplingDefaults sampling;
   ModelPolicy policy;
-  std::string origin;            // for people: the configuration's section, or the folder it was found in
-  std::optional<Error> problem;  // why it cannot be loaded as it stands ("path is not there"); told in lists, refuses loads
+  std::string origin;  // for people: the configuration's section, or the folder it was found in
+  std::optional<Error>
+      problem;  // why it cannot be loaded as it stands ("path is not there"); told in lists, refuses loads
   bool operator==(const Model&) const = default;
 };
 

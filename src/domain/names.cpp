@@ -1,6 +1,7 @@
 // The enumerators' names, as they stand in JSON, logs and the state diagram.
 #include <array>
 
+#include "domain/command.h"
 #include "domain/footprint.h"
 #include "domain/instance.h"
 #include "domain/model.h"
@@ -31,46 +32,84 @@ std::string_view to_string(FootprintSource source) {
 }
 
 std::string_view to_string(InstanceState state) {
-  return name_of(std::array<std::string_view, kInstanceStateCount>{"absent", "queued", "reserved", "standby_taken", "loading",
-                                                                   "ready", "sleeping", "draining", "stopping", "reclaiming",
-                                                                   "failed"},
-                 state);
+  return name_of(
+      std::array<std::string_view, kInstanceStateCount>{"absent", "queued", "reserved", "standby_taken",
+                                                        "loading", "ready", "sleeping", "draining",
+                                                        "stopping", "reclaiming", "failed"},
+      state);
 }
 
 std::string_view to_string(PublishedState state) {
-  return name_of(std::array<std::string_view, 5>{"unloaded", "loading", "ready", "unloading", "failed"}, state);
+  return name_of(std::array<std::string_view, 5>{"unloaded", "loading", "ready", "unloading", "failed"},
+                 state);
 }
 
 PublishedState published(InstanceState state) {
   switch (state) {
-    case InstanceState::kAbsent: return PublishedState::kUnloaded;
+    case InstanceState::kAbsent:
+      return PublishedState::kUnloaded;
     case InstanceState::kQueued:
     case InstanceState::kReserved:
     case InstanceState::kStandbyTaken:
-    case InstanceState::kLoading: return PublishedState::kLoading;
+    case InstanceState::kLoading:
+      return PublishedState::kLoading;
     case InstanceState::kReady:
-    case InstanceState::kSleeping: return PublishedState::kReady;
+    case InstanceState::kSleeping:
+      return PublishedState::kReady;
     case InstanceState::kDraining:
     case InstanceState::kStopping:
-    case InstanceState::kReclaiming: return PublishedState::kUnloading;
-    case InstanceState::kFailed: break;
+    case InstanceState::kReclaiming:
+      return PublishedState::kUnloading;
+    case InstanceState::kFailed:
+      break;
   }
   return PublishedState::kFailed;
 }
 
 std::string_view to_string(EndCause cause) {
-  return name_of(std::array<std::string_view, 8>{"none", "expired", "evicted", "unloaded", "unwanted", "load_failed", "crashed",
-                                                 "shutdown"},
+  return name_of(std::array<std::string_view, 8>{"none", "expired", "evicted", "unloaded", "unwanted",
+                                                 "load_failed", "crashed", "shutdown"},
                  cause);
 }
 
-std::string_view to_string(LoadStage stage) { return name_of(kLoadStages, stage); }
+std::string_view to_string(LoadStage stage) {
+  return name_of(kLoadStages, stage);
+}
 
 std::optional<LoadStage> load_stage_from_string(std::string_view text) {
   for (std::size_t i = 0; i < kLoadStages.size(); ++i) {
     if (kLoadStages[i] == text) return static_cast<LoadStage>(i);
   }
   return std::nullopt;
+}
+
+std::string_view to_string(PriorityClass priority) {
+  return name_of(std::array<std::string_view, 2>{"interactive", "batch"}, priority);
+}
+
+std::string_view to_string(DecisionKind kind) {
+  return name_of(std::array<std::string_view, 10>{"load", "wait", "evict", "expire", "unload", "give_up",
+                                                  "refuse", "fail", "release", "hold"},
+                 kind);
+}
+
+std::string_view name_of(const Event& event) {
+  return name_of(
+      std::array<std::string_view, std::variant_size_v<Event>>{
+          "RequestArrived", "RequestCancelled", "LeaseReleased",      "LoadWanted",      "UnloadWanted",
+          "PinChanged",     "JobAbandoned",     "FootprintPredicted", "WorkerTaken",     "LoadProgressed",
+          "LoadSucceeded",  "LoadFailed",       "WorkerExited",       "ReleaseMeasured", "MemoryMeasured",
+          "ModelsChanged",  "SettingsChanged",  "DesiredRestored",    "TimerFired",      "ShutdownBegan"},
+      event.index());
+}
+
+std::string_view name_of(const Command& command) {
+  return name_of(
+      std::array<std::string_view, std::variant_size_v<Command>>{
+          "PredictFootprint", "StartLoad", "BeginDrain", "CutRequests", "StopInstance", "MeasureRelease",
+          "GrantLease", "RejectRequest", "FinishJob", "RecordFootprint", "RecordDecision", "PublishState",
+          "RecordHold", "RecordPin", "ArmTimer", "FinishShutdown"},
+      command.index());
 }
 
 }  // namespace lm

@@ -1,0 +1,524 @@
+// What each event means. What follows from it is decided in arbiter_settle.cpp.
+#include "core/arbiter.h"
+
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/assert.h"
+
+namespace lm::core {
+namespace {
+
+Error unavailable(std::string message, std::string reason, std::optional<Duration> retry_after = {}) {
+  return {.code = ErrorCode::kUnavailable,
+          .message = std::move(message),
+          .reason = std::move(reason),
+          .fields = {},
+          .retry_after = retry_after};
+}
+
+}  // namespace
+
+Commands Arbiter::step(const Event& event, TimePoint now) {
+  LM_ASSERT(now >= now_, "time does not go back");
+  now_ = now;
+  commands_.clear();
+  std::visit([this](const auto& e) { on(e); }, event);
+  settle();
+  return std::exchange(commands_, {});
+}
+
+void Arbiter::decide(DecisionKind kind, const ModelId& model, std::string why,
+                     std::vector<Error::Field> fields) {
+  emit(RecordDecision{
+      Decision{.kind = kind, .model = model, .why = std::move(why), .fields = std::move(fields)}});
+}
+
+// ---- clients
+
+void Arbiter::on(const RequestArrived& e) {
+  const auto reject = [&](Error error) { emit(RejectRequest{e.request, std::move(error)}); };
+  if (shutdown_) return reject(unavailable("the daemon is shutting down", "shutting_down"));
+  Entry* entry = find(e.model);
+  if (entry == nullptr || !entry->listed) {
+    return reject({.code = ErrorCode::kNotFound,
+                   .message = fmt::format("no model named {}", e.model.str()),
+                   .reason = "model_not_found",
+                   .fields = {},
+                   .retry_after = {}});
+  }
+  if (const Hold* hold = hold_on(*entry)) return reject(held_error(*entry, *hold));
+  if (entry->model.problem) return reject(*entry->model.problem);
+  if (entry->state() == InstanceState::kFailed) {
+    const Instance& failed = *entry->instance;
+    if (!failed.retry_at || now_ < *failed.retry_at) {
+      Error error = *failed.failure;
+      if (failed.retry_at) error.retry_after = *failed.retry_at - now_;
+      return reject(std::move(error));
+    }
+  }
+  const auto& policy = settings_.scheduling;
+  if (backlog_.requests() >= policy.queue_total || backlog_.requests(e.model) >= policy.queue_per_model) {
+    const bool total = backlog_.requests() >= policy.queue_total;
+    return reject({.code = ErrorCode::kResourceExhausted,
+                   .message = fmt::format("{} requests already wait{}; try again later",
+                                          total ? policy.queue_total : policy.queue_per_model,
+                                          total ? "" : fmt::format(" for {}", e.model.str())),
+                   .reason = "queue_full",
+                   .fields = {},
+                   .retry_after = std::chrono::seconds(1)});
+  }
+  const Duration longest =
+      e.priority == PriorityClass::kInteractive ? policy.wait_interactive : policy.wait_batch;
+  backlog_.add({.kind = Waiter::Kind::kRequest,
+                .request = e.request,
+                .job = {},
+                .model = e.model,
+                .priority = e.priority,
+                .arrived = now_,
+                .deadline = e.deadline.value_or(now_ + longest)});
+}
+
+void Arbiter::on(const RequestCancelled& e) {
+  backlog_.take(e.request);
+}
+
+void Arbiter::on(const LeaseReleased& e) {
+  const auto it = leases_.find(e.request);
+  LM_ASSERT(it != leases_.end(), "a lease ends once");
+  Entry& entry = *find(it->second);
+  leases_.erase(it);
+  if (!entry.instance || entry.instance->leases.erase(e.request) == 0)
+    return;  // of an earlier life, whose worker died
+  entry.instance->last_used = now_;
+  entry.instance->answered = true;
+  if (entry.state() == InstanceState::kReady) entry.failures = 0;
+}
+
+// ---- administrators
+
+void Arbiter::on(const LoadWanted& e) {
+  const auto refuse_job = [&](Error error) { emit(FinishJob{e.job, std::move(error), {}}); };
+  if (shutdown_) return refuse_job(unavailable("the daemon is shutting down", "shutting_down"));
+  Entry* entry = find(e.model);
+  if (entry == nullptr || !entry->listed) {
+    return refuse_job({.code = ErrorCode::kNotFound,
+                       .message = fmt::format("no model named {}", e.model.str()),
+                       .reason = "model_not_found",
+                       .fields = {},
+                       .retry_after = {}});
+  }
+  if (entry->model.problem) return refuse_job(*entry->model.problem);
+  // An explicit load ends the holds: this model's, and the one over everything.
+  if (entry->hold) {
+    entry->hold.reset();
+    emit(RecordHold{e.model, false, e.who, 0});
+    decide(DecisionKind::kHold, e.model, fmt::format("{} asked to load it: the hold ends", e.who));
+  }
+  if (hold_all_) {
+    hold_all_.reset();
+    emit(RecordHold{ModelId(), false, e.who, 0});
+    decide(DecisionKind::kHold, e.model,
+           fmt::format("{} asked to load it: the hold over all local models ends", e.who));
+  }
+  if (entry->state() == InstanceState::kReady)
+    return emit(FinishJob{e.job, std::nullopt, {.changed = false, .release = {}}});
+  if (entry->state() == InstanceState::kFailed) forget(*entry);  // somebody insists: the back-off is over
+  if (e.force && entry->instance) entry->instance->force = true;
+  backlog_.add({.kind = Waiter::Kind::kJob,
+                .request = {},
+                .job = e.job,
+                .model = e.model,
+                .priority = PriorityClass::kInteractive,
+                .arrived = now_,
+                .deadline = now_ + settings_.scheduling.wait_batch,
+                .force = e.force});
+}
+
+void Arbiter::on(const UnloadWanted& e) {
+  std::vector<Entry*> targets;
+  if (e.model) {
+    Entry* entry = find(*e.model);
+    if (entry == nullptr) {
+      return emit(FinishJob{e.job,
+                            Error{.code = ErrorCode::kNotFound,
+                                  .message = fmt::format("no model named {}", e.model->str()),
+                                  .reason = "model_not_found",
+                                  .fields = {},
+                                  .retry_after = {}},
+                            {}});
+    }
+    targets.push_back(entry);
+  } else {
+    for (auto& [id, entry] : entries_) {
+      if (entry.model.family == Family::kLocal) targets.push_back(&entry);
+    }
+  }
+
+  if (e.hold) {
+    const Hold hold{e.who, e.unix_ms};
+    if (e.model) {
+      targets.front()->hold = hold;
+    } else {
+      hold_all_ = hold;
+    }
+    emit(RecordHold{e.model.value_or(ModelId()), true, e.who, e.unix_ms});
+    decide(DecisionKind::kHold, e.model.value_or(ModelId()),
+           fmt::format("{} asked to keep {} unloaded until an explicit load", e.who,
+                       e.model ? e.model->str() : "every local model"));
+  }
+
+  UnloadJob job;
+  const std::string why = fmt::format("unloaded by {}", e.who);
+  for (Entry* entry : targets) {
+    if (const Hold* hold = hold_on(*entry)) {
+      reject_waiters(*entry, held_error(*entry, *hold));
+    } else if (entry->instance) {
+      reject_waiters(*entry,
+                     unavailable(fmt::format("{} was {}; ask again to load it", entry->model.id.str(), why),
+                                 "model_unloaded", std::chrono::seconds(1)));
+    }
+    switch (entry->state()) {
+      case InstanceState::kAbsent:
+        continue;
+      case InstanceState::kFailed:
+        forget(*entry);
+        continue;
+      case InstanceState::kQueued:
+        give_up(*entry, EndCause::kUnloaded, why);
+        job.result.changed = true;
+        continue;
+      case InstanceState::kReserved:
+      case InstanceState::kStandbyTaken:
+      case InstanceState::kLoading:
+        give_up(*entry, EndCause::kUnloaded, why);
+        break;
+      case InstanceState::kReady:
+      case InstanceState::kSleeping:
+        begin_drain(*entry, EndCause::kUnloaded, why, settings_.limits.drain_unload);
+        break;
+      case InstanceState::kDraining:
+        // On its way for a slower cause: somebody who asks waits no longer than an unload does.
+        entry->instance->drain_deadline =
+            std::min(entry->instance->drain_deadline, now_ + settings_.limits.drain_unload);
+        break;
+      case InstanceState::kStopping:
+      case InstanceState::kReclaiming:
+        break;
+    }
+    job.result.changed = true;
+    job.pending.insert(entry->instance->id);
+    entry->instance->unload_jobs.insert(e.job);
+  }
+  if (job.pending.empty()) {
+    emit(FinishJob{e.job, std::nullopt, job.result});
+  } else {
+    unload_jobs_.emplace(e.job, std::move(job));
+  }
+}
+
+void Arbiter::on(const PinChanged& e) {
+  Entry* entry = find(e.model);
+  if (entry == nullptr || !entry->listed) {
+    return emit(FinishJob{e.job,
+                          Error{.code = ErrorCode::kNotFound,
+                                .message = fmt::format("no model named {}", e.model.str()),
+                                .reason = "model_not_found",
+                                .fields = {},
+                                .retry_after = {}},
+                          {}});
+  }
+  const bool changed = entry->is_pinned() != e.pinned;
+  entry->pinned = e.pinned;
+  if (changed) emit(RecordPin{e.model, e.pinned});
+  if (!e.pinned && backlog_.has_pin(e.model)) {
+    for (Waiter& waiter : backlog_.take_jobs_and_pins(e.model)) {
+      if (waiter.kind != Waiter::Kind::kPin) backlog_.add(std::move(waiter));
+    }
+  }
+  if (entry->instance) entry->instance->last_used = now_;
+  emit(FinishJob{e.job, std::nullopt, {.changed = changed, .release = {}}});
+}
+
+void Arbiter::on(const JobAbandoned& e) {
+  if (backlog_.take(e.job)) return;
+  const auto job = unload_jobs_.find(e.job);
+  if (job == unload_jobs_.end()) return;  // finished already
+  for (auto& [id, entry] : entries_) {
+    if (entry.instance) entry.instance->unload_jobs.erase(e.job);
+  }
+  unload_jobs_.erase(job);
+}
+
+// ---- workers
+
+void Arbiter::on(const FootprintPredicted& e) {
+  Entry* entry = find(e.instance, e.generation);
+  if (entry == nullptr || entry->state() != InstanceState::kQueued) return;
+  if (e.error) return refuse(*entry, *e.error);
+  entry->instance->footprint = e.footprint;
+}
+
+void Arbiter::on(const WorkerTaken& e) {
+  Entry* entry = find(e.instance, e.generation);
+  if (entry == nullptr) return;
+  entry->instance->pid = e.pid;
+  entry->instance->last_progress_at = now_;
+  if (entry->state() == InstanceState::kReserved || entry->state() == InstanceState::kStopping)
+    enter(*entry, Trigger::kWorkerTaken);
+}
+
+void Arbiter::on(const LoadProgressed& e) {
+  Entry* entry = find(e.instance, e.generation);
+  if (entry == nullptr) return;
+  const InstanceState state = entry->state();
+  if (state != InstanceState::kStandbyTaken && state != InstanceState::kLoading) return;
+  Instance& instance = *entry->instance;
+  instance.stage = e.stage;
+  instance.fraction = e.fraction;
+  instance.last_progress_at = now_;
+  enter(*entry, Trigger::kProgressed);
+}
+
+void Arbiter::on(const LoadSucceeded& e) {
+  Entry* entry = find(e.instance, e.generation);
+  if (entry == nullptr) return;
+  const InstanceState state = entry->state();
+  if (state != InstanceState::kStandbyTaken && state != InstanceState::kLoading)
+    return;  // it was told to end meanwhile
+  Instance& instance = *entry->instance;
+  // Correct the promise by the measurement. It may always shrink; it grows where there is room, and where
+  // there is none the ledger charges what is held beyond it.
+  Need growth;
+  for (const auto& [device, bytes] : e.held) {
+    if (bytes > instance.reserved.on(device)) growth.bytes.set(device, bytes - instance.reserved.on(device));
+  }
+  const bool fits = ledger().shortage(growth).empty();
+  for (const Device& device : devices_) {
+    const Bytes held = e.held.on(device.id);
+    if (held < instance.reserved.on(device.id) || fits) instance.reserved.set(device.id, held);
+  }
+  instance.held = e.held;
+  instance.reclaimable = e.reclaimable;
+  instance.slots = std::max(1, e.slots);
+  instance.context = e.context;
+  instance.turn_began = now_;
+  instance.last_used = now_;
+  entry->load_took = e.took;
+  entry->learned = Footprint{e.held, FootprintSource::kMeasured};
+  if (instance.committed) {
+    const Duration cost = now_ - *instance.committed;
+    swap_cost_ = from_seconds(0.8 * seconds(swap_cost_) + 0.2 * seconds(cost));
+  }
+  emit(RecordFootprint{entry->model.id, instance.options, *entry->learned, e.took});
+  enter(*entry, Trigger::kLoadSucceeded);
+  for (const Waiter& waiter : backlog_.take_jobs_and_pins(entry->model.id)) {
+    if (waiter.kind == Waiter::Kind::kJob)
+      emit(FinishJob{waiter.job, std::nullopt, {.changed = true, .release = {}}});
+  }
+}
+
+void Arbiter::on(const LoadFailed& e) {
+  Entry* entry = find(e.instance, e.generation);
+  if (entry == nullptr) return;
+  switch (entry->state()) {
+    case InstanceState::kReserved:
+    case InstanceState::kStandbyTaken:
+    case InstanceState::kLoading:
+      return fail_load(*entry, e.error);
+    default:
+      return;  // it was told to end meanwhile
+  }
+}
+
+void Arbiter::on(const WorkerExited& e) {
+  Entry* entry = find(e.instance, e.generation);
+  if (entry == nullptr || !is_charged(entry->state()) || entry->state() == InstanceState::kReclaiming) return;
+  Instance& instance = *entry->instance;
+  const bool expected = entry->state() == InstanceState::kStopping;
+  const bool was_ready = entry->state() == InstanceState::kReady ||
+                         entry->state() == InstanceState::kDraining ||
+                         entry->state() == InstanceState::kSleeping;
+  if (!e.held_before.empty()) {
+    instance.held = e.held_before;
+    instance.reclaimable = e.reclaimable_before;
+  }
+  if (!expected) {
+    instance.cause = was_ready ? EndCause::kCrashed : EndCause::kLoadFailed;
+    instance.why = fmt::format("the worker {}", e.how);
+    if (entry->state() != InstanceState::kDraining) {
+      instance.failure = unavailable(fmt::format("the worker of {} {} while it {}", entry->model.id.str(),
+                                                 e.how, was_ready ? "served" : "loaded"),
+                                     "worker_died");
+      ++entry->failures;
+    }
+    decide(DecisionKind::kFail, entry->model.id, instance.why);
+    if (!was_ready) reject_waiters(*entry, *instance.failure);
+  } else if (!instance.failure && !instance.held.empty()) {
+    entry->learned =
+        Footprint{DeviceBytes::max(instance.held, entry->learned ? entry->learned->bytes : DeviceBytes()),
+                  FootprintSource::kMeasured};
+    emit(RecordFootprint{entry->model.id, instance.options, *entry->learned, entry->load_took});
+  }
+  // Whoever it served is told by the broken connection; their leases end by themselves and no longer concern
+  // this instance.
+  instance.leases.clear();
+  if (instance.drain_began == TimePoint()) instance.drain_began = now_;
+  enter(*entry, Trigger::kWorkerExited);
+  instance.release_deadline = now_ + settings_.limits.release_cap;
+  instance.measure_at = now_;
+  instance.measure_gap = std::chrono::milliseconds(5);
+  emit(MeasureRelease{instance.id, instance.generation, DeviceBytes::max(instance.reserved, instance.held),
+                      now_});
+}
+
+// ---- probes
+
+void Arbiter::on(const ReleaseMeasured& e) {
+  Entry* entry = find(e.instance, e.generation);
+  if (entry == nullptr || entry->state() != InstanceState::kReclaiming) return;
+  Instance& instance = *entry->instance;
+  ReleaseReport& report = instance.report;
+  report = {};
+  std::set<DeviceId> touched;
+  for (const auto& [device, bytes] : instance.held) touched.insert(device);
+  for (const auto& [device, bytes] : instance.reserved) touched.insert(device);
+  for (const auto& [device, bytes] : e.residual) touched.insert(device);
+  for (const DeviceId& device : touched) {
+    ReleaseReport::Row row;
+    row.device = device;
+    row.before = instance.held.on(device);
+    row.residual = row.after = e.residual.on(device);
+    row.freed = std::max(Bytes(), row.before - row.after);
+    row.expected = instance.reserved.on(device);
+    row.device_free_before = instance.free_before.on(device);
+    const auto reading = std::ranges::find(e.devices, device, &DeviceReading::device);
+    if (reading != e.devices.end()) row.device_free_after = reading->free;
+    report.before += row.before;
+    report.after += row.after;
+    report.freed += row.freed;
+    report.expected += row.expected;
+    report.residual += row.residual;
+    report.devices.push_back(std::move(row));
+  }
+  report.reclaimable = instance.reclaimable;
+  report.holders = e.holders;
+  report.method = e.method;
+  report.took = now_ - instance.drain_began;
+  report.proved = e.residual.empty();
+  for (const DeviceReading& reading : e.devices) free_[reading.device] = reading.free;
+
+  if (report.proved) return reclaimed(*entry, true);
+  if (now_ >= instance.release_deadline) return reclaimed(*entry, false);
+  instance.measure_gap = std::min<Duration>(instance.measure_gap * 2, std::chrono::milliseconds(250));
+  instance.measure_at = now_ + instance.measure_gap;
+  emit(MeasureRelease{instance.id, instance.generation, DeviceBytes::max(instance.reserved, instance.held),
+                      instance.measure_at});
+}
+
+void Arbiter::on(const MemoryMeasured& e) {
+  DeviceBytes ours;
+  for (const ProcessUse& use : e.instances) {
+    ours += use.held;
+    for (auto& [id, entry] : entries_) {
+      if (!entry.instance || entry.instance->id != use.instance) continue;
+      if (entry.state() == InstanceState::kReclaiming)
+        continue;  // its worker is gone: this was measured before
+      entry.instance->held = use.held;
+      entry.instance->reclaimable = use.reclaimable;
+    }
+  }
+  for (const DeviceReading& reading : e.devices) {
+    free_[reading.device] = reading.free;
+    external_.set(reading.device,
+                  std::max(Bytes(), reading.capacity - reading.free - ours.on(reading.device)));
+  }
+}
+
+// ---- configuration
+
+void Arbiter::on(const ModelsChanged& e) {
+  for (auto& [id, entry] : entries_) entry.listed = false;
+  for (const Model& model : e.models) {
+    const auto [it, fresh] = entries_.try_emplace(model.id);
+    Entry& entry = it->second;
+    const bool same = !fresh && entry.model.artifact == model.artifact && entry.model.load == model.load;
+    if (!fresh && !same) {
+      entry.learned.reset();
+      entry.failures = 0;
+      if (entry.state() == InstanceState::kFailed) forget(entry);  // what failed is not what is there now
+      if (entry.instance) entry.instance->outdated = true;
+    }
+    entry.model = model;
+    entry.listed = true;
+  }
+  for (auto& [id, entry] : entries_) {
+    if (entry.listed) continue;
+    reject_waiters(entry, {.code = ErrorCode::kNotFound,
+                           .message = fmt::format("{} is no longer configured", id.str()),
+                           .reason = "model_not_found",
+                           .fields = {},
+                           .retry_after = {}});
+    if (entry.state() == InstanceState::kFailed) forget(entry);
+    if (entry.instance) entry.instance->outdated = true;
+  }
+  std::erase_if(entries_, [this](const auto& item) {
+    const auto& [id, entry] = item;
+    const bool leased = std::ranges::any_of(leases_, [&](const auto& lease) { return lease.second == id; });
+    return !entry.listed && !entry.instance && !leased;
+  });
+}
+
+void Arbiter::on(const SettingsChanged& e) {
+  settings_ = e.settings;
+  devices_ = e.devices;
+}
+
+void Arbiter::on(const DesiredRestored& e) {
+  for (const auto& hold : e.holds) {
+    if (hold.model.empty()) {
+      hold_all_ = Hold{hold.who, hold.unix_ms};
+    } else if (Entry* entry = find(hold.model)) {
+      entry->hold = Hold{hold.who, hold.unix_ms};
+    }
+  }
+  for (const ModelId& model : e.pins) {
+    if (Entry* entry = find(model)) entry->pinned = true;
+  }
+}
+
+void Arbiter::on(const ShutdownBegan& e) {
+  if (shutdown_) {
+    shutdown_ = std::min(*shutdown_, e.deadline);
+  } else {
+    shutdown_ = e.deadline;
+  }
+  const Error error = unavailable("the daemon is shutting down", "shutting_down");
+  const Duration left = std::max(Duration(), *shutdown_ - now_);
+  for (auto& [id, entry] : entries_) {
+    reject_waiters(entry, error);
+    switch (entry.state()) {
+      case InstanceState::kFailed:
+        forget(entry);
+        break;
+      case InstanceState::kQueued:
+      case InstanceState::kReserved:
+      case InstanceState::kStandbyTaken:
+      case InstanceState::kLoading:
+        give_up(entry, EndCause::kShutdown, "the daemon is shutting down");
+        break;
+      case InstanceState::kReady:
+      case InstanceState::kSleeping:
+        begin_drain(entry, EndCause::kShutdown, "the daemon is shutting down", left);
+        break;
+      case InstanceState::kDraining:
+        entry.instance->drain_deadline = std::min(entry.instance->drain_deadline, *shutdown_);
+        break;
+      default:
+        break;
+    }
+  }
+}
+
+}  // namespace lm::core

@@ -1,0 +1,147 @@
+// The arbiter decides which model is in memory and who is served when. It is told events and answers with
+// commands; it is synchronous, deterministic, single-threaded and without effects, so that every bug replays
+// from an event log and a day of traffic simulates in seconds. runtime::ControlLoop owns the only one.
+//
+// What it promises, checked after every step by the tests (check_invariants):
+//  - each RequestArrived ends in exactly one GrantLease or RejectRequest, unless its client left first; each
+//  grant is ended by
+//    exactly one LeaseReleased from outside;
+//  - the sum of reservations of a device never exceeds its capacity, and memory stays charged from Reserved
+//  to the end of
+//    Reclaiming, which ends when it was measured free or, after a capped wait, was reported as not free;
+//  - pinned and serving instances are not evicted; a chosen victim takes no new request and is not revived;
+//  - every state that waits has a deadline, and the one timer is armed for the next of them.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/backlog.h"
+#include "core/entry.h"
+#include "core/ledger.h"
+#include "core/turns.h"
+#include "domain/command.h"
+#include "domain/snapshot.h"
+
+namespace lm::core {
+
+class Arbiter {
+ public:
+  explicit Arbiter(Settings settings = {}) : settings_(settings) {}
+
+  // Takes one event at `now` (never earlier than the time of the step before) and decides all that follows
+  // from it.
+  Commands step(const Event& event, TimePoint now);
+
+  Snapshot snapshot(TimePoint now) const;
+
+  // Ends the process where a promise is broken.
+  void check_invariants(TimePoint now) const;
+
+ private:
+  struct UnloadJob {
+    std::set<InstanceId> pending;
+    JobResult result;
+    bool any_release = false;
+  };
+
+  // ---- arbiter.cpp: what each event means
+  void on(const RequestArrived& e);
+  void on(const RequestCancelled& e);
+  void on(const LeaseReleased& e);
+  void on(const LoadWanted& e);
+  void on(const UnloadWanted& e);
+  void on(const PinChanged& e);
+  void on(const JobAbandoned& e);
+  void on(const FootprintPredicted& e);
+  void on(const WorkerTaken& e);
+  void on(const LoadProgressed& e);
+  void on(const LoadSucceeded& e);
+  void on(const LoadFailed& e);
+  void on(const WorkerExited& e);
+  void on(const ReleaseMeasured& e);
+  void on(const MemoryMeasured& e);
+  void on(const ModelsChanged& e);
+  void on(const SettingsChanged& e);
+  void on(const DesiredRestored& e);
+  void on(const TimerFired&) {}
+  void on(const ShutdownBegan& e);
+
+  // ---- arbiter_settle.cpp: what follows from the state and the time, after every event
+  void settle();
+  void expire_waiters();
+  void meet_deadlines(Entry& entry);
+  void want_models();
+  void give_up_unwanted();
+  void grant_leases();
+  void admit_loads();
+  void finish_drains();
+  void finish_shutdown();
+  void arm_timer();
+
+  // ---- arbiter_lifecycle.cpp: the ways of an instance
+  bool enter(Entry& entry, Trigger trigger);  // the only one who moves a machine; tells and remembers
+  void begin(Entry& entry);                   // Absent or Failed -> Queued
+  void order_load(Entry& entry);              // Queued -> Reserved
+  void refuse(Entry& entry, Error error);     // Queued -> Failed
+  void give_up(Entry& entry, EndCause cause, std::string why);
+  void fail_load(Entry& entry, Error error);
+  void begin_drain(Entry& entry, EndCause cause, std::string why, Duration limit);
+  void stop(Entry& entry);
+  void reclaimed(Entry& entry, bool proved);
+  void forget(Entry& entry);
+  void reject_waiters(Entry& entry, const Error& error);
+  void finish_unload_part(Entry& entry, const ReleaseReport* report);
+
+  // ---- what holds now
+  Entry* find(InstanceId id, Generation generation);
+  Entry* find(const ModelId& model);
+  const Hold* hold_on(const Entry& entry) const;
+  Error held_error(const Entry& entry, const Hold& hold) const;
+  Need need_of(const Entry& entry) const;
+  Need charge_of(const Entry& entry) const;
+  Ledger ledger() const;
+  bool evictable(const Entry& entry) const;
+  Turn turn_of(const Entry& entry) const;
+  Contender contender(const Entry& entry) const;
+  Duration age_cap(PriorityClass priority) const;
+  std::vector<Entry*> queue_for_room();  // Queued with a known footprint, in the order of their turns
+  Contention contention_for(const Entry& resident, const Ledger& ledger) const;
+  Duration keep_alive(const Entry& entry) const;
+  std::optional<TimePoint> next_wakeup() const;
+
+  template <class T>
+  void emit(T command) {
+    commands_.emplace_back(std::move(command));
+  }
+  void decide(DecisionKind kind, const ModelId& model, std::string why,
+              std::vector<Error::Field> fields = {});
+
+  Settings settings_;
+  std::vector<Device> devices_;
+  std::map<DeviceId, Bytes> free_;  // last measured
+  DeviceBytes external_;            // last measured use of processes that are not ours
+  std::map<ModelId, Entry> entries_;
+  std::optional<Hold> hold_all_;
+  Backlog backlog_;
+  std::map<RequestId, ModelId> leases_;
+  std::map<JobId, UnloadJob> unload_jobs_;
+  Duration swap_cost_ = std::chrono::seconds(2);  // S: gate closed to the next model ready, EWMA
+  std::uint64_t last_instance_ = 0;
+  std::uint64_t last_generation_ = 0;
+  std::optional<TimePoint> shutdown_;
+  bool shutdown_finished_ = false;
+  TimePoint last_transition_;
+  bool any_transition_ = false;
+
+  TimePoint now_;
+  Commands commands_;
+  std::vector<TimePoint>
+      gate_times_;  // when a gate that kept somebody waiting may close, found by the last settle
+  std::optional<TimePoint> armed_;
+};
+
+}  // namespace lm::core

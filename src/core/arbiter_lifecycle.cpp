@@ -1,0 +1,211 @@
+// The ways of one instance through its machine, and what is told on the way.
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/assert.h"
+#include "core/arbiter.h"
+
+namespace lm::core {
+namespace {
+
+// Loading again cannot help until the files or the options change.
+bool is_deterministic(const Error& error) {
+  return error.reason == "invalid_artifact" || error.reason == "unsupported_model" ||
+         error.reason == "invalid_options";
+}
+
+}  // namespace
+
+bool Arbiter::enter(Entry& entry, Trigger trigger) {
+  Instance& instance = *entry.instance;
+  if (!instance.machine.apply(trigger)) return false;
+  instance.since = now_;
+  last_transition_ = now_;
+  any_transition_ = true;
+  const InstanceState state = instance.machine.state();
+  PublishState published{.instance = instance.id,
+                         .model = entry.model.id,
+                         .state = state,
+                         .cause = instance.cause,
+                         .error = {},
+                         .release = {}};
+  if (state == InstanceState::kFailed) published.error = instance.failure;
+  if (trigger == Trigger::kReleased || trigger == Trigger::kReleasedAfterFailure)
+    published.release = instance.report;
+  emit(std::move(published));
+  return true;
+}
+
+void Arbiter::begin(Entry& entry) {
+  LM_ASSERT(!entry.instance, "a model has at most one instance");
+  entry.instance.emplace();
+  Instance& instance = *entry.instance;
+  instance.id = InstanceId(++last_instance_);
+  instance.generation = Generation(++last_generation_);
+  instance.options = entry.model.load;
+  for (const Waiter& waiter : backlog_.of(entry.model.id)) instance.force = instance.force || waiter.force;
+  enter(entry, Trigger::kWanted);
+  if (entry.learned) {
+    instance.footprint = entry.learned;
+  } else {
+    emit(PredictFootprint{instance.id, instance.generation, entry.model.id});
+  }
+}
+
+void Arbiter::order_load(Entry& entry) {
+  Instance& instance = *entry.instance;
+  instance.reserved = instance.footprint->bytes;
+  if (instance.force) {
+    // Forced: promise no more than there is, so that the ledger stays true.
+    const Ledger books = ledger();
+    for (const auto& [device, bytes] : instance.footprint->bytes) {
+      instance.reserved.set(device, std::clamp(books.available(device), Bytes(), bytes));
+    }
+  }
+  instance.ordered_at = now_;
+  instance.last_progress_at = now_;
+  enter(entry, Trigger::kRoomReserved);
+  decide(DecisionKind::kLoad, entry.model.id,
+         fmt::format("loads, with {} reserved ({})", to_string(instance.reserved.total()),
+                     to_string(instance.footprint->source)),
+         {{"bytes", instance.reserved.total().count()}});
+  emit(StartLoad{instance.id, instance.generation, entry.model.id, instance.options, instance.reserved});
+}
+
+void Arbiter::refuse(Entry& entry, Error error) {
+  Instance& instance = *entry.instance;
+  instance.cause = EndCause::kLoadFailed;
+  instance.failure = error;
+  instance.why = error.message;
+  // Memory may be there at the next request; a file that is wrong stays wrong.
+  if (!is_deterministic(error)) instance.retry_at = now_;
+  decide(DecisionKind::kRefuse, entry.model.id, error.message, error.fields);
+  enter(entry, Trigger::kRefused);
+  reject_waiters(entry, error);
+}
+
+void Arbiter::give_up(Entry& entry, EndCause cause, std::string why) {
+  Instance& instance = *entry.instance;
+  instance.cause = cause;
+  instance.why = std::move(why);
+  decide(cause == EndCause::kUnloaded ? DecisionKind::kUnload : DecisionKind::kGiveUp, entry.model.id,
+         instance.why);
+  const bool had_order = entry.state() != InstanceState::kQueued;
+  instance.drain_began = now_;
+  enter(entry, Trigger::kGivenUp);
+  if (had_order) {
+    stop(entry);
+  } else {
+    finish_unload_part(entry, nullptr);
+    entry.instance.reset();
+  }
+}
+
+void Arbiter::fail_load(Entry& entry, Error error) {
+  Instance& instance = *entry.instance;
+  instance.cause = EndCause::kLoadFailed;
+  instance.why = error.message;
+  instance.failure = error;
+  instance.drain_began = now_;
+  ++entry.failures;
+  decide(DecisionKind::kFail, entry.model.id, error.message, error.fields);
+  enter(entry, Trigger::kLoadFailed);
+  reject_waiters(entry, error);
+  stop(entry);
+}
+
+void Arbiter::begin_drain(Entry& entry, EndCause cause, std::string why, Duration limit) {
+  Instance& instance = *entry.instance;
+  instance.cause = cause;
+  instance.why = std::move(why);
+  instance.drain_began = now_;
+  instance.drain_deadline = now_ + limit;
+  const DecisionKind kind = cause == EndCause::kEvicted   ? DecisionKind::kEvict
+                            : cause == EndCause::kExpired ? DecisionKind::kExpire
+                                                          : DecisionKind::kUnload;
+  decide(kind, entry.model.id, instance.why, {{"bytes", instance.held.total().count()}});
+  enter(entry, Trigger::kDrainBegan);
+  emit(BeginDrain{instance.id, entry.model.id, cause});
+}
+
+// The machine is in Stopping: the worker is told to end.
+void Arbiter::stop(Entry& entry) {
+  Instance& instance = *entry.instance;
+  for (const auto& [device, bytes] : free_) instance.free_before.set(device, bytes);
+  instance.watchdog_at = now_ + settings_.limits.stop_grace + std::chrono::seconds(10);
+  emit(StopInstance{instance.id, instance.generation, settings_.limits.stop_grace});
+}
+
+void Arbiter::reclaimed(Entry& entry, bool proved) {
+  Instance& instance = *entry.instance;
+  const ReleaseReport report = instance.report;
+  if (proved) {
+    decide(DecisionKind::kRelease, entry.model.id, fmt::format("{} came back", to_string(report.freed)),
+           {{"freed", report.freed.count()}, {"before", report.before.count()}});
+  } else {
+    std::string who;
+    for (const Holder& holder : report.holders)
+      who += fmt::format("{}{} ({}) {}", who.empty() ? "" : ", ", holder.name, holder.pid,
+                         to_string(holder.bytes));
+    decide(DecisionKind::kRelease, entry.model.id,
+           fmt::format("{} of {} did not come back within {:.1f} s; held by {}", to_string(report.residual),
+                       to_string(report.before), seconds(settings_.limits.release_cap),
+                       who.empty() ? "nobody that can be seen" : who),
+           {{"residual", report.residual.count()}});
+  }
+  instance.reserved = {};
+  instance.held = {};
+  if (!instance.failure) {
+    enter(entry, Trigger::kReleased);
+    finish_unload_part(entry, &report);
+    entry.instance.reset();
+    return;
+  }
+  // The first failure may be tried again at once by whoever asks next; after that the back-off doubles.
+  if (!is_deterministic(*instance.failure)) {
+    const int doublings = std::clamp(entry.failures - 2, 0, 16);
+    const Duration wait = entry.failures < 2 ? Duration()
+                                             : std::min(settings_.limits.retry_most,
+                                                        settings_.limits.retry_first * (1 << doublings));
+    instance.retry_at = now_ + wait;
+  }
+  enter(entry, Trigger::kReleasedAfterFailure);
+  finish_unload_part(entry, &report);
+}
+
+void Arbiter::forget(Entry& entry) {
+  enter(entry, Trigger::kRetryDue);
+  entry.instance.reset();
+}
+
+void Arbiter::reject_waiters(Entry& entry, const Error& error) {
+  for (const Waiter& waiter : backlog_.take_all(entry.model.id)) {
+    switch (waiter.kind) {
+      case Waiter::Kind::kRequest:
+        emit(RejectRequest{waiter.request, error});
+        break;
+      case Waiter::Kind::kJob:
+        emit(FinishJob{waiter.job, error, {}});
+        break;
+      case Waiter::Kind::kPin:
+        break;  // wants again by itself
+    }
+  }
+}
+
+void Arbiter::finish_unload_part(Entry& entry, const ReleaseReport* report) {
+  for (const JobId id : std::exchange(entry.instance->unload_jobs, {})) {
+    const auto it = unload_jobs_.find(id);
+    if (it == unload_jobs_.end()) continue;
+    UnloadJob& job = it->second;
+    if (report != nullptr)
+      job.result.release = job.result.release ? merge(*job.result.release, *report) : *report;
+    job.pending.erase(entry.instance->id);
+    if (!job.pending.empty()) continue;
+    emit(FinishJob{id, std::nullopt, std::move(job.result)});
+    unload_jobs_.erase(it);
+  }
+}
+
+}  // namespace lm::core

@@ -1,0 +1,243 @@
+// What holds now: questions that the decisions ask, the copy for the outside, and the promises as a check.
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "base/assert.h"
+#include "core/arbiter.h"
+
+namespace lm::core {
+
+Entry* Arbiter::find(const ModelId& model) {
+  const auto it = entries_.find(model);
+  return it == entries_.end() ? nullptr : &it->second;
+}
+
+Entry* Arbiter::find(InstanceId id, Generation generation) {
+  for (auto& [model, entry] : entries_) {
+    if (entry.instance && entry.instance->id == id && entry.instance->generation == generation) return &entry;
+  }
+  return nullptr;
+}
+
+const Hold* Arbiter::hold_on(const Entry& entry) const {
+  if (entry.hold) return &*entry.hold;
+  return hold_all_ && entry.model.family == Family::kLocal ? &*hold_all_ : nullptr;
+}
+
+Error Arbiter::held_error(const Entry& entry, const Hold& hold) const {
+  return {.code = ErrorCode::kUnavailable,
+          .message = fmt::format("{} is kept unloaded by {} until somebody loads it: llm-manager load {}",
+                                 entry.model.id.str(), hold.who, entry.model.id.str()),
+          .reason = "model_held",
+          .fields = {{"held_by", hold.who}, {"held_since_ms", hold.unix_ms}},
+          .retry_after = {}};
+}
+
+Need Arbiter::need_of(const Entry& entry) const {
+  return {.bytes = entry.instance->footprint->bytes,
+          .places = entry.model.kind == ModelKind::kGeneration ? 1 : 0};
+}
+
+Need Arbiter::charge_of(const Entry& entry) const {
+  return {.bytes = DeviceBytes::max(entry.instance->reserved, entry.instance->held),
+          .places = entry.model.kind == ModelKind::kGeneration ? 1 : 0};
+}
+
+Ledger Arbiter::ledger() const {
+  Ledger books(devices_, external_, settings_.residency.max_loaded);
+  for (const auto& [id, entry] : entries_) {
+    if (!is_charged(entry.state())) continue;
+    books.charge({.reserved = entry.instance->reserved,
+                  .held = entry.instance->held,
+                  .places = entry.model.kind == ModelKind::kGeneration ? 1 : 0});
+  }
+  return books;
+}
+
+bool Arbiter::evictable(const Entry& entry) const {
+  return (entry.state() == InstanceState::kReady || entry.state() == InstanceState::kSleeping) &&
+         !entry.is_pinned();
+}
+
+Turn Arbiter::turn_of(const Entry& entry) const {
+  const Instance& instance = *entry.instance;
+  Turn turn{.began = instance.turn_began, .batch_waiting = false, .idle = instance.leases.empty()};
+  for (const Waiter& waiter : backlog_.of(entry.model.id)) {
+    if (waiter.kind != Waiter::Kind::kRequest) continue;
+    turn.idle = false;
+    if (waiter.arrived <= turn.began) turn.batch_waiting = true;
+  }
+  return turn;
+}
+
+Duration Arbiter::age_cap(PriorityClass priority) const {
+  return priority == PriorityClass::kInteractive ? settings_.scheduling.age_cap_interactive
+                                                 : settings_.scheduling.age_cap_batch;
+}
+
+Contender Arbiter::contender(const Entry& entry) const {
+  Contender c{.head = now_,
+              .aged_at = TimePoint::max(),
+              .waiting_seconds = 0,
+              .weight = entry.model.policy.weight,
+              .swap_cost = entry.load_took};
+  for (const Waiter& waiter : backlog_.of(entry.model.id)) {
+    c.head = std::min(c.head, waiter.arrived);
+    c.aged_at = std::min(c.aged_at, waiter.arrived + age_cap(waiter.priority));
+    c.waiting_seconds += seconds(now_ - waiter.arrived);
+  }
+  return c;
+}
+
+std::vector<Entry*> Arbiter::queue_for_room() {
+  std::vector<Entry*> queue;
+  for (auto& [id, entry] : entries_) {
+    if (entry.state() == InstanceState::kQueued && entry.instance->footprint && entry.listed)
+      queue.push_back(&entry);
+  }
+  std::ranges::sort(queue, [this](const Entry* a, const Entry* b) {
+    const auto& ca = a->instance->committed;
+    const auto& cb = b->instance->committed;
+    if (ca.has_value() != cb.has_value()) return ca.has_value();
+    if (ca && *ca != *cb) return *ca < *cb;
+    const Contender x = contender(*a);
+    const Contender y = contender(*b);
+    if (goes_before(x, y, now_)) return true;
+    if (goes_before(y, x, now_)) return false;
+    return a->model.id < b->model.id;
+  });
+  return queue;
+}
+
+Contention Arbiter::contention_for(const Entry& resident, const Ledger& books) const {
+  Contention contention;
+  if (resident.is_pinned()) return contention;
+  const Need charge = charge_of(resident);
+  for (const auto& [id, other] : entries_) {
+    if (other.state() != InstanceState::kQueued || !other.instance->footprint) continue;
+    // Its turn is decided already: others go for it, and this one stays.
+    if (other.instance->committed) continue;
+    const Need shortage = books.shortage(need_of(other));
+    const bool shares = (shortage.places > 0 && charge.places > 0) ||
+                        std::ranges::any_of(shortage.bytes, [&](const auto& item) {
+                          return charge.bytes.on(item.first) > Bytes();
+                        });
+    if (!shares) continue;
+    const Contender c = contender(other);
+    contention.oldest = std::min(contention.oldest.value_or(TimePoint::max()), c.head);
+    contention.aged_at = std::min(contention.aged_at.value_or(TimePoint::max()), c.aged_at);
+  }
+  return contention;
+}
+
+Duration Arbiter::keep_alive(const Entry& entry) const {
+  return entry.model.policy.keep_alive.value_or(settings_.residency.keep_alive);
+}
+
+Snapshot Arbiter::snapshot(TimePoint now) const {
+  Snapshot snapshot;
+  snapshot.now = now;
+  DeviceBytes used;
+  for (const auto& [id, entry] : entries_) {
+    ModelView view;
+    view.model = entry.model;
+    view.state = published(entry.state());
+    view.pinned = entry.is_pinned();
+    view.footprint = entry.learned;
+    if (const Hold* hold = hold_on(entry)) {
+      view.held_by = hold->who;
+      view.held_since_ms = hold->unix_ms;
+    }
+    if (entry.instance) {
+      const Instance& instance = *entry.instance;
+      used += instance.held;
+      InstanceView v;
+      v.id = instance.id;
+      v.generation = instance.generation;
+      v.model = id;
+      v.state = entry.state();
+      v.cause = instance.cause;
+      v.why = instance.why;
+      v.stage = instance.stage;
+      v.fraction = instance.fraction;
+      v.reserved = instance.reserved;
+      v.held = instance.held;
+      v.reclaimable = instance.reclaimable;
+      v.slots = instance.slots;
+      v.context = instance.context;
+      v.active = static_cast<int>(instance.leases.size());
+      v.waiting = static_cast<int>(backlog_.of(id).size());
+      v.pid = instance.pid;
+      v.since = instance.since;
+      if (entry.state() == InstanceState::kReady && instance.leases.empty() && !entry.is_pinned() &&
+          keep_alive(entry) >= Duration()) {
+        v.expires_at = instance.last_used + keep_alive(entry);
+      }
+      v.retry_at = instance.retry_at;
+      v.error = entry.state() == InstanceState::kFailed ? instance.failure : std::nullopt;
+      view.instance = std::move(v);
+    }
+    snapshot.models.push_back(std::move(view));
+  }
+  const Ledger books = ledger();
+  for (const Device& device : devices_) {
+    snapshot.devices.push_back({.device = device,
+                                .reserved = books.reserved(device.id),
+                                .used = used.on(device.id),
+                                .external = external_.on(device.id),
+                                .available = books.available(device.id)});
+  }
+  snapshot.waiting = backlog_.requests();
+  snapshot.oldest_waiting = backlog_.oldest_request();
+  if (any_transition_) snapshot.last_transition = last_transition_;
+  return snapshot;
+}
+
+void Arbiter::check_invariants(TimePoint now) const {
+  const Ledger books = ledger();
+  for (const Device& device : devices_) {
+    LM_ASSERT(books.reserved(device.id) <= device.capacity,
+              "the sum of reservations never exceeds the capacity");
+  }
+  int places = 0;
+  std::size_t held_leases = 0;
+  for (const auto& [id, entry] : entries_) {
+    if (!entry.instance) continue;
+    const Instance& instance = *entry.instance;
+    const InstanceState state = entry.state();
+    LM_ASSERT(state != InstanceState::kAbsent, "an absent model has no instance");
+    LM_ASSERT(is_charged(state) || instance.reserved.empty(), "only charged states hold reservations");
+    LM_ASSERT(instance.leases.empty() || state == InstanceState::kReady || state == InstanceState::kDraining,
+              "only the ready and the draining serve");
+    LM_ASSERT(state != InstanceState::kReady || static_cast<int>(instance.leases.size()) <= instance.slots,
+              "no more leases than slots");
+    LM_ASSERT(state != InstanceState::kDraining || !instance.leases.empty(), "who has drained stops");
+    LM_ASSERT(state != InstanceState::kDraining || instance.drain_deadline > now,
+              "a drain ends by its deadline");
+    LM_ASSERT(state != InstanceState::kFailed || instance.failure.has_value(), "a failure has a reason");
+    LM_ASSERT(state != InstanceState::kFailed || !backlog_.any(id), "nobody waits for a failed model");
+    if (is_charged(state) && entry.model.kind == ModelKind::kGeneration) ++places;
+    held_leases += instance.leases.size();
+    for (const RequestId request : instance.leases) {
+      const auto lease = leases_.find(request);
+      LM_ASSERT(lease != leases_.end() && lease->second == id, "a lease is known on both sides");
+    }
+  }
+  LM_ASSERT(!settings_.residency.max_loaded || places <= *settings_.residency.max_loaded,
+            "no more models than may be loaded");
+  LM_ASSERT(held_leases <= leases_.size(), "a lease is held once");
+  for (const auto& [id, queue] : backlog_.by_model()) {
+    LM_ASSERT(entries_.contains(id), "only known models are waited for");
+    const Entry& entry = entries_.at(id);
+    LM_ASSERT(shutdown_ || entry.instance.has_value(), "whoever waits has an instance on its way");
+    LM_ASSERT(hold_on(entry) == nullptr, "nobody waits for a held model");
+    for (const Waiter& waiter : queue) LM_ASSERT(waiter.deadline > now, "a wait ends by its deadline");
+  }
+  // Every wait has a timer: whatever is next was armed, and lies ahead.
+  const std::optional<TimePoint> next = next_wakeup();
+  LM_ASSERT(next == armed_, "the timer is armed for what comes next");
+  LM_ASSERT(!next || *next > now, "what was due has been done");
+}
+
+}  // namespace lm::core

@@ -1,0 +1,111 @@
+#include "core/backlog.h"
+
+#include <algorithm>
+
+namespace lm::core {
+
+void Backlog::add(Waiter waiter) {
+  auto& queue = by_model_[waiter.model];
+  const auto after = std::ranges::upper_bound(queue, waiter.priority, {}, &Waiter::priority);
+  if (waiter.kind == Waiter::Kind::kRequest) ++requests_;
+  queue.insert(after, std::move(waiter));
+}
+
+template <class Wanted>
+std::vector<Waiter> Backlog::take_if(std::map<ModelId, std::vector<Waiter>>::iterator queue, Wanted wanted) {
+  std::vector<Waiter> taken;
+  std::vector<Waiter> left;
+  for (Waiter& waiter : queue->second) {
+    if (wanted(waiter)) {
+      if (waiter.kind == Waiter::Kind::kRequest) --requests_;
+      taken.push_back(std::move(waiter));
+    } else {
+      left.push_back(std::move(waiter));
+    }
+  }
+  queue->second = std::move(left);
+  if (queue->second.empty()) by_model_.erase(queue);
+  return taken;
+}
+
+std::optional<Waiter> Backlog::take(RequestId request) {
+  const auto is_it = [request](const Waiter& w) {
+    return w.kind == Waiter::Kind::kRequest && w.request == request;
+  };
+  for (auto it = by_model_.begin(); it != by_model_.end(); ++it) {
+    if (std::ranges::any_of(it->second, is_it)) return std::move(take_if(it, is_it).front());
+  }
+  return std::nullopt;
+}
+
+std::optional<Waiter> Backlog::take(JobId job) {
+  const auto is_it = [job](const Waiter& w) { return w.kind == Waiter::Kind::kJob && w.job == job; };
+  for (auto it = by_model_.begin(); it != by_model_.end(); ++it) {
+    if (std::ranges::any_of(it->second, is_it)) return std::move(take_if(it, is_it).front());
+  }
+  return std::nullopt;
+}
+
+std::vector<Waiter> Backlog::take_all(const ModelId& model) {
+  const auto it = by_model_.find(model);
+  return it == by_model_.end() ? std::vector<Waiter>() : take_if(it, [](const Waiter&) { return true; });
+}
+
+std::vector<Waiter> Backlog::take_jobs_and_pins(const ModelId& model) {
+  const auto it = by_model_.find(model);
+  if (it == by_model_.end()) return {};
+  return take_if(it, [](const Waiter& w) { return w.kind != Waiter::Kind::kRequest; });
+}
+
+const std::vector<Waiter>& Backlog::of(const ModelId& model) const {
+  static const std::vector<Waiter> kNobody;
+  const auto it = by_model_.find(model);
+  return it == by_model_.end() ? kNobody : it->second;
+}
+
+bool Backlog::has_pin(const ModelId& model) const {
+  return std::ranges::any_of(of(model), [](const Waiter& w) { return w.kind == Waiter::Kind::kPin; });
+}
+
+int Backlog::requests(const ModelId& model) const {
+  return static_cast<int>(std::ranges::count(of(model), Waiter::Kind::kRequest, &Waiter::kind));
+}
+
+std::optional<TimePoint> Backlog::oldest(const ModelId& model) const {
+  const auto& queue = of(model);
+  if (queue.empty()) return std::nullopt;
+  return std::ranges::min_element(queue, {}, &Waiter::arrived)->arrived;
+}
+
+std::optional<TimePoint> Backlog::oldest_request() const {
+  std::optional<TimePoint> oldest;
+  for (const auto& [model, queue] : by_model_) {
+    for (const Waiter& w : queue) {
+      if (w.kind == Waiter::Kind::kRequest && (!oldest || w.arrived < *oldest)) oldest = w.arrived;
+    }
+  }
+  return oldest;
+}
+
+std::optional<TimePoint> Backlog::next_deadline() const {
+  std::optional<TimePoint> next;
+  for (const auto& [model, queue] : by_model_) {
+    for (const Waiter& w : queue) {
+      if (!next || w.deadline < *next) next = w.deadline;
+    }
+  }
+  return next;
+}
+
+std::vector<Waiter> Backlog::take_expired(TimePoint now) {
+  std::vector<Waiter> expired;
+  for (auto it = by_model_.begin(); it != by_model_.end();) {
+    const auto queue = it++;
+    for (Waiter& w : take_if(queue, [now](const Waiter& waiter) { return waiter.deadline <= now; })) {
+      expired.push_back(std::move(w));
+    }
+  }
+  return expired;
+}
+
+}  // namespace lm::core

@@ -1,0 +1,28 @@
+// Which instances go so that a load fits: the cheapest set that just makes room. A pure function.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/time.h"
+#include "core/ledger.h"
+
+namespace lm::core {
+
+struct Victim {
+  Need frees;
+  double cost = 0;  // of losing it; positive
+};
+
+// What losing an instance costs: its reload, weighed by how recently it was used. The longest idle is
+// cheapest; among equals the quickest to reload.
+double eviction_cost(Duration reload, Duration idle);
+
+// Indices into `candidates`, cheapest sum first; empty optional where even all of them do not cover
+// `shortage`. Exact up to 16 candidates, beyond that greedy with a clean-up of members that are not needed.
+// Deterministic: ties go to the lower indices.
+std::optional<std::vector<std::size_t>> cheapest_set(const Need& shortage,
+                                                     std::span<const Victim> candidates);
+
+}  // namespace lm::core

@@ -1,0 +1,58 @@
+// One life of a model in the arbiter's books.
+#pragma once
+
+#include <optional>
+#include <set>
+#include <string>
+
+#include "core/instance_machine.h"
+#include "domain/footprint.h"
+#include "domain/ids.h"
+
+namespace lm::core {
+
+// From Queued to Absent. Owned by its model's Entry; only Arbiter::enter moves the machine.
+struct Instance {
+  InstanceId id;
+  Generation generation;
+  InstanceMachine machine;
+  TimePoint since;  // of the state
+  bool force = false;
+
+  std::optional<Footprint> footprint;  // known: it can be admitted
+  LoadOptions options;                 // it was or will be loaded with these
+  bool admitted_wait = false;          // a wait for room was decided and told
+  std::optional<TimePoint> committed;  // victims go for it since then
+  DeviceBytes reserved;
+  DeviceBytes held;
+  Bytes reclaimable;
+  int slots = 0;
+  int context = 0;
+  int pid = 0;
+  LoadStage stage = LoadStage::kStarting;
+  double fraction = 0;
+  TimePoint ordered_at;        // StartLoad
+  TimePoint last_progress_at;  // of a load: silence is counted from here
+
+  TimePoint turn_began;
+  TimePoint last_used;
+  std::set<RequestId> leases;
+  bool answered = false;  // an answer has ended since it became ready
+  bool outdated = false;  // its model's files or options changed: goes when idle
+
+  EndCause cause = EndCause::kNone;
+  std::string why;
+  std::optional<Error> failure;
+  std::optional<TimePoint> retry_at;  // Failed; empty: not before something changes or somebody insists
+  TimePoint drain_deadline;
+  TimePoint drain_began;
+  TimePoint watchdog_at;  // Stopping: when to ask again
+  TimePoint release_deadline;
+  TimePoint measure_at;  // Reclaiming: when the next measurement was asked for
+  Duration measure_gap{};
+  DeviceBytes free_before;  // of the devices, when the worker was told to end
+  ReleaseReport report;
+  std::set<JobId> unload_jobs;
+};
+
+}  // namespace lm::core

@@ -1,0 +1,137 @@
+// What core::Arbiter wants done: imperative, plain values. runtime carries them out and tells the outcome as
+// events.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "domain/decision.h"
+#include "domain/event.h"
+
+namespace lm {
+
+// Look up or predict what the model would take. Answer: FootprintPredicted.
+struct PredictFootprint {
+  InstanceId instance;
+  Generation generation;
+  ModelId model;
+};
+
+// Take a standby worker, or start one, and load. Answers: WorkerTaken, LoadProgressed…, then LoadSucceeded or
+// LoadFailed; WorkerExited in the end, whatever happens.
+struct StartLoad {
+  InstanceId instance;
+  Generation generation;
+  ModelId model;
+  LoadOptions options;
+  DeviceBytes reservation;
+};
+
+// The gate of an instance closed: told so that the outside can say so; nothing has to be done.
+struct BeginDrain {
+  InstanceId instance;
+  ModelId model;
+  EndCause cause = EndCause::kNone;
+};
+
+// End the requests that the instance still serves (their clients get an error). Each answers LeaseReleased.
+struct CutRequests {
+  InstanceId instance;
+  std::vector<RequestId> requests;
+  Error error;
+};
+
+// Measure what the worker holds, then end it: politely, and after `grace` by force. Answer: WorkerExited.
+struct StopInstance {
+  InstanceId instance;
+  Generation generation;
+  Duration grace{};
+};
+
+// Answer: ReleaseMeasured, not before `not_before`.
+struct MeasureRelease {
+  InstanceId instance;
+  Generation generation;
+  DeviceBytes expected;
+  TimePoint not_before;
+};
+
+struct GrantLease {
+  RequestId request;
+  InstanceId instance;
+  Generation generation;
+  ModelId model;
+};
+
+struct RejectRequest {
+  RequestId request;
+  Error error;
+};
+
+// What an explicit wish came to. `changed` is false where it was so already.
+struct JobResult {
+  bool changed = false;
+  std::optional<ReleaseReport> release;
+  bool operator==(const JobResult&) const = default;
+};
+
+struct FinishJob {
+  JobId job;
+  std::optional<Error> error;  // empty: it succeeded
+  JobResult result;
+};
+
+// Learn: what this model was measured to hold.
+struct RecordFootprint {
+  ModelId model;
+  LoadOptions options;
+  Footprint footprint;
+  Duration load_took{};
+};
+
+struct RecordDecision {
+  Decision decision;
+};
+
+// An instance entered a state; the event stream says so.
+struct PublishState {
+  InstanceId instance;
+  ModelId model;
+  InstanceState state = InstanceState::kAbsent;
+  EndCause cause = EndCause::kNone;
+  std::optional<Error> error;
+  std::optional<ReleaseReport> release;  // on the way out of Reclaiming
+};
+
+// Keep what must survive a restart.
+struct RecordHold {
+  ModelId model;  // empty: every local model
+  bool held = false;
+  std::string who;
+  std::int64_t unix_ms = 0;
+};
+struct RecordPin {
+  ModelId model;
+  bool pinned = false;
+};
+
+// Send TimerFired at `at`; replaces the time asked for before. There is one timer: the arbiter's state knows
+// what is due.
+struct ArmTimer {
+  TimePoint at;
+};
+
+// Nothing of ours is left in memory and nobody waits; follows ShutdownBegan once.
+struct FinishShutdown {};
+
+using Command = std::variant<PredictFootprint, StartLoad, BeginDrain, CutRequests, StopInstance,
+                             MeasureRelease, GrantLease, RejectRequest, FinishJob, RecordFootprint,
+                             RecordDecision, PublishState, RecordHold, RecordPin, ArmTimer, FinishShutdown>;
+using Commands = std::vector<Command>;
+
+std::string_view name_of(const Command& command);
+
+}  // namespace lm

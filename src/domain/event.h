@@ -1,0 +1,180 @@
+// What has happened, as core::Arbiter is told it: past tense, plain values. Events about a worker carry the
+// instance and the generation they speak of; the arbiter drops those of an earlier life.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "domain/footprint.h"
+#include "domain/instance.h"
+#include "domain/model.h"
+#include "domain/settings.h"
+
+namespace lm {
+
+// ---- from clients
+
+enum class PriorityClass : std::uint8_t { kInteractive, kBatch };
+std::string_view to_string(PriorityClass priority);
+
+// A request wants `model`. It is answered by exactly one of GrantLease and RejectRequest, unless
+// RequestCancelled comes first.
+struct RequestArrived {
+  RequestId request;
+  ModelId model;
+  PriorityClass priority = PriorityClass::kInteractive;
+  std::optional<TimePoint> deadline;  // for the wait, not for the answer; empty: the class's limit
+};
+
+// Its client has left. Legal at any time until the lease was released; a granted lease still ends by
+// LeaseReleased.
+struct RequestCancelled {
+  RequestId request;
+};
+
+// A granted request has ended, however it did. Exactly once for each GrantLease.
+struct LeaseReleased {
+  RequestId request;
+};
+
+// ---- from administrators; each ends in exactly one FinishJob
+
+struct LoadWanted {
+  JobId job;
+  ModelId model;
+  std::string who;     // for people: "command line", "discord:1234"
+  bool force = false;  // try although the prediction says that it does not fit
+};
+
+struct UnloadWanted {
+  JobId job;
+  std::optional<ModelId> model;  // empty: every local instance
+  std::string who;
+  bool hold = false;         // and keep them unloaded until an explicit load
+  std::int64_t unix_ms = 0;  // when it was asked, for people
+};
+
+struct PinChanged {
+  JobId job;
+  ModelId model;
+  bool pinned = false;
+};
+
+// The administrator who waits for the job has left: a load that only it wanted is given up.
+struct JobAbandoned {
+  JobId job;
+};
+
+// ---- from the worker's backend
+
+struct FootprintPredicted {
+  InstanceId instance;
+  Generation generation;
+  std::optional<Footprint> footprint;  // empty: `error` says why
+  std::optional<Error> error;
+};
+
+struct WorkerTaken {
+  InstanceId instance;
+  Generation generation;
+  int pid = 0;
+};
+
+struct LoadProgressed {
+  InstanceId instance;
+  Generation generation;
+  LoadStage stage = LoadStage::kStarting;
+  double fraction = 0;  // of this stage, 0 to 1
+};
+
+struct LoadSucceeded {
+  InstanceId instance;
+  Generation generation;
+  DeviceBytes held;  // measured of the process, and the engine's own account where that is more
+  Bytes reclaimable;
+  int slots = 1;    // answers at the same time
+  int context = 0;  // tokens, all slots
+  Duration took{};  // from StartLoad
+};
+
+struct LoadFailed {
+  InstanceId instance;
+  Generation generation;
+  Error error;
+};
+
+// The process is reaped (or was never started). Exactly once for each StartLoad, after which nothing more is
+// heard of this generation. `held_before` was measured before it was told to end, or last seen.
+struct WorkerExited {
+  InstanceId instance;
+  Generation generation;
+  std::string how;  // "exited with 0", "killed by SIGKILL"
+  DeviceBytes held_before;
+  Bytes reclaimable_before;
+};
+
+// ---- from the probes
+
+// Answers MeasureRelease: what can still be measured of the gone worker.
+struct ReleaseMeasured {
+  InstanceId instance;
+  Generation generation;
+  DeviceBytes residual;
+  std::vector<Holder> holders;
+  std::vector<DeviceReading> devices;
+  std::string method;
+};
+
+struct ProcessUse {
+  InstanceId instance;
+  DeviceBytes held;
+  Bytes reclaimable;
+};
+
+struct MemoryMeasured {
+  std::vector<DeviceReading> devices;
+  std::vector<ProcessUse> instances;
+};
+
+// ---- from the daemon itself
+
+struct ModelsChanged {
+  std::vector<Model> models;
+};
+
+struct SettingsChanged {
+  Settings settings;
+  std::vector<Device> devices;
+};
+
+// What people had asked for before the last restart.
+struct DesiredRestored {
+  struct Hold {
+    ModelId model;  // empty: every local model
+    std::string who;
+    std::int64_t unix_ms = 0;
+  };
+  std::vector<Hold> holds;
+  std::vector<ModelId> pins;
+};
+
+// The time asked for by ArmTimer has come.
+struct TimerFired {};
+
+// No new work; everything running drains until the deadline, then is stopped.
+struct ShutdownBegan {
+  TimePoint deadline;
+};
+
+using Event = std::variant<RequestArrived, RequestCancelled, LeaseReleased, LoadWanted, UnloadWanted,
+                           PinChanged, JobAbandoned, FootprintPredicted, WorkerTaken, LoadProgressed,
+                           LoadSucceeded, LoadFailed, WorkerExited, ReleaseMeasured, MemoryMeasured,
+                           ModelsChanged, SettingsChanged, DesiredRestored, TimerFired, ShutdownBegan>;
+
+std::string_view name_of(const Event& event);
+
+}  // namespace lm

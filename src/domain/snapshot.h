@@ -1,0 +1,62 @@
+// What the arbiter knows at a moment, for lists, health and metrics: a copy that nobody decides by.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "domain/event.h"
+
+namespace lm {
+
+struct InstanceView {
+  InstanceId id;
+  Generation generation;
+  ModelId model;
+  InstanceState state = InstanceState::kAbsent;
+  EndCause cause = EndCause::kNone;  // why it ends or ended
+  std::string why;                   // the state's reason, a sentence
+  LoadStage stage = LoadStage::kStarting;
+  double fraction = 0;
+  DeviceBytes reserved;
+  DeviceBytes held;  // last measured
+  Bytes reclaimable;
+  int slots = 0;
+  int context = 0;
+  int active = 0;   // leases
+  int waiting = 0;  // requests and jobs
+  int pid = 0;
+  TimePoint since;                      // of the state
+  std::optional<TimePoint> expires_at;  // Ready and idle: when keep_alive ends
+  std::optional<TimePoint> retry_at;    // Failed
+  std::optional<Error> error;           // Failed
+};
+
+struct ModelView {
+  Model model;
+  PublishedState state = PublishedState::kUnloaded;
+  bool pinned = false;
+  std::string held_by;  // not empty: a hold, and whose
+  std::int64_t held_since_ms = 0;
+  std::optional<Footprint> footprint;
+  std::optional<InstanceView> instance;
+};
+
+struct DeviceView {
+  Device device;
+  Bytes reserved;   // by our instances
+  Bytes used;       // by our instances, measured
+  Bytes external;   // by processes that are not ours, measured
+  Bytes available;  // what a further reservation may take
+};
+
+struct Snapshot {
+  TimePoint now;
+  std::vector<ModelView> models;
+  std::vector<DeviceView> devices;
+  int waiting = 0;
+  std::optional<TimePoint> oldest_waiting;   // arrival of the oldest waiting request
+  std::optional<TimePoint> last_transition;  // of any instance
+};
+
+}  // namespace lm
