@@ -1,0 +1,158 @@
+// What the manager and a worker say to each other over the worker's link (a socket pair), as plain values.
+// The manager orders, the worker answers. codec.h has their form on the link.
+//
+// A worker's life: Hello at once; then either Load, answered by Progress… and one of Ready and Failed, or
+// Inspect, answered by Inspected or Failed. After a Failed load the process holds nothing of the model and is
+// to be ended: a worker loads once. Shutdown, or the end of the link, ends the worker at any moment.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/time.h"
+#include "domain/device.h"
+#include "domain/footprint.h"
+#include "domain/ids.h"
+#include "domain/instance.h"
+#include "domain/model.h"
+
+namespace lm::wire {
+
+// Both sides must speak the same. It changes when a message changes its meaning; fields may be added without.
+inline constexpr int kProtocol = 1;
+
+// ---- manager to worker
+
+struct Load {
+  Generation generation;  // comes back in every answer
+  ModelKind kind = ModelKind::kGeneration;
+  std::filesystem::path path;       // the GGUF, or the first of a split one
+  std::filesystem::path projector;  // may be empty
+  LoadOptions options;
+  std::string alias;  // the name that the worker's own answers carry
+  SamplingDefaults sampling;
+  std::filesystem::path slot_folder;  // where slot states are saved to and restored from; empty: not possible
+  bool operator==(const Load&) const = default;
+};
+
+// What is in the file, and what a load with these options would take. A sandboxed worker reads the metadata
+// only and predicts for the host by arithmetic; one that is not measures with the engine, nothing allocated,
+// when `exact`.
+struct Inspect {
+  std::uint64_t id = 0;  // comes back
+  std::filesystem::path path;
+  std::filesystem::path projector;
+  LoadOptions options;
+  bool exact = false;
+  bool operator==(const Inspect&) const = default;
+};
+
+// Which devices the engine sees. Opens a context on each card: only for a worker that is thrown away after.
+struct ListDevices {
+  bool operator==(const ListDevices&) const = default;
+};
+
+struct Shutdown {
+  bool operator==(const Shutdown&) const = default;
+};
+
+using ToWorker = std::variant<Load, Inspect, ListDevices, Shutdown>;
+
+// ---- worker to manager
+
+struct Hello {
+  int protocol = kProtocol;
+  std::string engine;   // version and patches: "0.5.0-1a2b3c4d"
+  std::string variant;  // "cpu", "cuda", "vulkan"
+  std::string build;    // for people: compiler, target
+  int pid = 0;
+  bool operator==(const Hello&) const = default;
+};
+
+struct Progress {
+  Generation generation;
+  LoadStage stage = LoadStage::kStarting;
+  double fraction = 0;  // of this stage, 0 to 1
+  bool operator==(const Progress&) const = default;
+};
+
+// What a loaded model can do.
+struct Capabilities {
+  bool chat = false;  // it brings a chat template
+  bool tools = false;
+  bool vision = false;
+  bool audio = false;
+  bool embeddings = false;
+  bool rerank = false;
+  bool operator==(const Capabilities&) const = default;
+};
+
+// The socket answers from now on.
+struct Ready {
+  Generation generation;
+  ModelKind kind = ModelKind::kGeneration;
+  std::vector<DeviceMemory> memory;  // the engine's own account
+  int slots = 1;
+  int context = 0;        // tokens, all slots together
+  int slot_context = 0;   // the most that one slot can hold
+  int context_train = 0;  // what the model was trained for
+  Capabilities capabilities;
+  std::vector<Phase> phases;  // where the load's time went, in order
+  bool operator==(const Ready&) const = default;
+};
+
+// A load, an inspection (generation 0) or a list of devices (generation 0) that came to nothing. `reason` is
+// one of insufficient_memory (with `device`, and `needed` and `free` in bytes where they are known),
+// invalid_artifact, unsupported_model, io_error, invalid_options, internal.
+struct Failed {
+  Generation generation;
+  std::uint64_t inspection = 0;
+  Error error;
+  bool operator==(const Failed&) const = default;
+};
+
+struct Inspected {
+  std::uint64_t inspection = 0;
+  std::string fingerprint;  // of the content: the same after a rename
+  std::string name;         // as the file calls itself; may be empty
+  std::string architecture;
+  std::string quantization;     // "Q4_K_M"
+  std::int64_t parameters = 0;  // weights, counted
+  Bytes size;                   // all parts together
+  int parts = 1;
+  int layers = 0;
+  int context_train = 0;
+  int embedding_length = 0;
+  std::int64_t vocabulary = 0;  // tokens
+  std::string pooling;          // embedding models: "mean", "cls", "last", "rank"; else empty
+  ModelKind kind = ModelKind::kGeneration;
+  std::string chat_template;  // may be empty
+  std::vector<DeviceMemory> predicted;
+  bool exact = false;  // measured with the engine
+  bool operator==(const Inspected&) const = default;
+};
+
+struct DevicesListed {
+  struct Device {
+    DeviceId id;
+    DeviceKind kind = DeviceKind::kOther;
+    std::string name;
+    Bytes capacity, free;
+    std::string bus;  // PCI address, where the engine tells it
+    bool operator==(const Device&) const = default;
+  };
+  std::vector<Device> devices;
+  bool operator==(const DevicesListed&) const = default;
+};
+
+using FromWorker = std::variant<Hello, Progress, Ready, Failed, Inspected, DevicesListed>;
+
+}  // namespace lm::wire
