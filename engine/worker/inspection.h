@@ -1,0 +1,19 @@
+// Answers to Inspect and ListDevices.
+#pragma once
+
+#include "base/result.h"
+#include "wire/messages.h"
+
+namespace lm::worker {
+
+// Reads metadata; with `exact` (never in a sandbox) lets the engine load with nothing allocated and takes its
+// account.
+Result<wire::Inspected> inspect(const wire::Inspect& order);
+
+// The same in a process that has given up everything but reading what it opened before; the sandbox shuts in
+// here, after the files were opened and before a byte of them is looked at.
+Result<wire::Inspected> inspect_in_sandbox(const wire::Inspect& order);
+
+wire::DevicesListed list_devices();
+
+}  // namespace lm::worker

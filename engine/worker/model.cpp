@@ -1,0 +1,234 @@
+#include "model.h"
+
+#include <algorithm>
+#include <cctype>
+#include <chrono>
+#include <common.h>
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <optional>
+#include <server-context.h>
+#include <server-http.h>
+#include <unistd.h>
+#include <utility>
+#include <vector>
+
+#include "artifact.h"
+#include "engine_log.h"
+#include "load_parameters.h"
+#include "memory_report.h"
+
+namespace lm::worker {
+namespace {
+
+using SteadyTime = std::chrono::steady_clock::time_point;
+
+// Handlers must not throw; and a header that would make the engine keep a generation alive after its client
+// has left is dropped, since its slot must be free then.
+server_http_context::handler_t guarded(const server_http_context::handler_t& handler) {
+  return [handler](const server_http_req& request) -> server_http_res_ptr {
+    auto& headers = const_cast<server_http_req&>(request).headers;  // it is never const where it is made
+    std::erase_if(headers, [](const auto& header) {
+      return std::ranges::equal(header.first, std::string_view("x-conversation-id"), {},
+                                [](char c) { return std::tolower(c); });
+    });
+    error_type type = ERROR_TYPE_SERVER;
+    std::string message = "unknown error";
+    try {
+      return handler(request);
+    } catch (const std::invalid_argument& e) {
+      type = ERROR_TYPE_INVALID_REQUEST;
+      message = e.what();
+    } catch (const std::exception& e) {
+      message = e.what();
+    } catch (...) {
+    }
+    auto response = std::make_unique<server_http_res>();
+    response->status = type == ERROR_TYPE_INVALID_REQUEST ? 400 : 500;
+    try {
+      response->data = safe_json_to_str({{"error", format_error_response(message, type)}});
+    } catch (const std::exception&) {
+      response->data =
+          R"({"error":{"code":500,"message":"an answer could not be written","type":"server_error"}})";
+    }
+    return response;
+  };
+}
+
+// The engine's inference routes, under the names that its own server gives them.
+void add_routes(const server_http_context& http, const server_routes& routes) {
+  const auto get = [&](const char* path, const auto& handler) { http.get(path, guarded(handler)); };
+  const auto post = [&](const char* path, const auto& handler) { http.post(path, guarded(handler)); };
+  get("/health", routes.get_health);
+  get("/v1/health", routes.get_health);
+  get("/metrics", routes.get_metrics);
+  get("/props", routes.get_props);
+  get("/models", routes.get_models);
+  get("/v1/models", routes.get_models);
+  post("/completion", routes.post_completions);
+  post("/completions", routes.post_completions);
+  post("/v1/completions", routes.post_completions_oai);
+  post("/chat/completions", routes.post_chat_completions);
+  post("/v1/chat/completions", routes.post_chat_completions);
+  post("/v1/chat/completions/control", routes.post_control);
+  post("/responses", routes.post_responses_oai);
+  post("/v1/responses", routes.post_responses_oai);
+  post("/audio/transcriptions", routes.post_transcriptions_oai);
+  post("/v1/audio/transcriptions", routes.post_transcriptions_oai);
+  post("/v1/messages", routes.post_anthropic_messages);
+  post("/infill", routes.post_infill);
+  post("/embedding", routes.post_embeddings);
+  post("/embeddings", routes.post_embeddings);
+  post("/v1/embeddings", routes.post_embeddings_oai);
+  post("/rerank", routes.post_rerank);
+  post("/reranking", routes.post_rerank);
+  post("/v1/rerank", routes.post_rerank);
+  post("/v1/reranking", routes.post_rerank);
+  post("/tokenize", routes.post_tokenize);
+  post("/detokenize", routes.post_detokenize);
+  post("/apply-template", routes.post_apply_template);
+  post("/chat/completions/input_tokens", routes.post_chat_completions_tok);
+  post("/v1/chat/completions/input_tokens", routes.post_chat_completions_tok);
+  post("/responses/input_tokens", routes.post_responses_tok_oai);
+  post("/v1/responses/input_tokens", routes.post_responses_tok_oai);
+  post("/v1/messages/count_tokens", routes.post_anthropic_count_tokens);
+  get("/lora-adapters", routes.get_lora_adapters);
+  post("/lora-adapters", routes.post_lora_adapters);
+  get("/slots", routes.get_slots);
+  post("/slots/:id_slot", routes.post_slots);
+}
+
+// Spans from one stage's begin to the next one's.
+class Stages {
+ public:
+  explicit Stages(const std::function<void(LoadStage, double)>& progress) : progress_(progress) {}
+
+  // Stages only go forwards: the engine shows some twice.
+  void enter(LoadStage stage) {
+    if (stage <= stage_) return;
+    close();
+    stage_ = stage;
+    began_ = std::chrono::steady_clock::now();
+    progress_(stage, 0);
+  }
+  void fraction(double done) { progress_(stage_, std::clamp(done, 0.0, 1.0)); }
+  LoadStage now() const { return stage_; }
+  std::vector<Phase> finish() {
+    close();
+    stage_ = LoadStage::kReady;
+    return std::move(phases_);
+  }
+
+ private:
+  void close() {
+    if (stage_ == LoadStage::kStarting) return;
+    const auto took = std::chrono::steady_clock::now() - began_;
+    phases_.push_back({std::string(to_string(stage_)), std::chrono::duration_cast<Duration>(took)});
+  }
+
+  const std::function<void(LoadStage, double)>& progress_;
+  LoadStage stage_ = LoadStage::kStarting;
+  SteadyTime began_;
+  std::vector<Phase> phases_;
+};
+
+}  // namespace
+
+struct Model::Engine {
+  // The order of declaration is that of dependence: the routes refer to both before them.
+  std::unique_ptr<common_params> params;
+  server_context context;
+  std::unique_ptr<server_routes> routes;
+  server_http_context http;
+};
+
+Model::Model(std::string socket) : socket_(std::move(socket)), engine_(std::make_unique<Engine>()) {}
+Model::~Model() = default;
+
+Result<wire::Ready> Model::load(const wire::Load& order,
+                                const std::function<void(LoadStage, double)>& progress) {
+  auto& engine = *engine_;
+  Stages stages(progress);
+  stages.enter(LoadStage::kMetadata);
+
+  // Our own look at the files first: it says precisely what is wrong with them, and the engine crashes on
+  // some.
+  int context_train = 0;
+  {
+    LM_TRY(auto artifact, Artifact::open(order.path));
+    LM_TRY_VOID(artifact.read());
+    context_train = describe(artifact).context_train;
+    if (!order.projector.empty()) {
+      LM_TRY(auto projector, Artifact::open(order.projector));
+      LM_TRY_VOID(projector.read());
+    }
+  }
+  LM_TRY(engine.params, load_parameters(order, context_train, socket_));
+
+  watch_stages([&](LoadStage stage) { stages.enter(stage); });
+  engine.context.set_state_callback([&](server_state state, const common_json& payload) {
+    if (state != SERVER_STATE_LOADING || !payload.contains("value") ||
+        payload.value("current", "") != "text_model")
+      return;
+    const auto fraction = payload.at("value").get<double>();
+    if (stages.now() == LoadStage::kWeights) stages.fraction(fraction);
+  });
+  bool loaded = false;
+  std::string thrown;
+  try {
+    loaded = engine.context.load_model(*engine.params);
+  } catch (const std::bad_alloc&) {
+    thrown = "bad_alloc";
+  } catch (const std::exception& e) {
+    thrown = e.what();
+  }
+  watch_stages({});
+  if (!loaded) {
+    auto error = why_it_failed(thrown.empty() ? "the engine refused the model without saying why" : thrown);
+    return fail(std::move(error).with_context(order.path.filename().string()));
+  }
+
+  stages.enter(LoadStage::kWarmUp);
+  ::unlink(socket_.c_str());
+  if (!engine.http.init(*engine.params))
+    return fail(ErrorCode::kInternal, "the worker's HTTP server cannot be set up", "io_error");
+  engine.routes = std::make_unique<server_routes>(*engine.params, engine.context);
+  add_routes(engine.http, *engine.routes);
+  engine.routes->update_meta(engine.context);
+  engine.http.is_ready = true;
+  if (!engine.http.start()) {
+    return fail(ErrorCode::kInternal, "the worker cannot listen on " + socket_, "io_error");
+  }
+
+  const auto meta = engine.context.get_meta();
+  const auto* context = engine.context.get_llama_context();
+  const auto capable = [&](const char* name) {
+    const auto found = meta.chat_template_caps.find(name);
+    return found != meta.chat_template_caps.end() && found->second;
+  };
+  wire::Ready ready;
+  ready.generation = order.generation;
+  ready.kind = order.kind;
+  ready.memory = memory_report(context);
+  ready.slots = engine.params->n_parallel;
+  ready.context = static_cast<int>(llama_n_ctx(context));
+  ready.slot_context = meta.slot_n_ctx;
+  ready.context_train = meta.model_n_ctx_train;
+  const bool generates = order.kind == ModelKind::kGeneration;
+  ready.capabilities = {
+      .chat = generates && llama_model_chat_template(llama_get_model(context), nullptr) != nullptr,
+      .tools = generates && capable("supports_tool_calls"),
+      .vision = meta.has_inp_image,
+      .audio = meta.has_inp_audio,
+      .embeddings = order.kind == ModelKind::kEmbedding,
+      .rerank = order.kind == ModelKind::kRerank};
+  ready.phases = stages.finish();
+  return ready;
+}
+
+void Model::serve() {
+  engine_->context.start_loop();
+}
+
+}  // namespace lm::worker
