@@ -41,8 +41,11 @@ Result<Endpoint> Endpoint::parse(std::string_view url) {
   endpoint.host.assign(host.data(), host.size());
   if (endpoint.host.empty()) return bad_url(url, "the host is missing");
   if (view.has_port() && !view.port().empty()) {
-    if (view.port_number() == 0) return bad_url(url, "the port is no number between 1 and 65535");
-    endpoint.port = view.port_number();
+    const auto port = view.port();
+    const auto [end, ec] = std::from_chars(port.data(), port.data() + port.size(), endpoint.port);
+    if (ec != std::errc() || end != port.data() + port.size() || endpoint.port == 0) {
+      return bad_url(url, "the port is no number between 1 and 65535");
+    }
   }
   const auto path = view.encoded_path();
   endpoint.base_path.assign(path.data(), path.size());
