@@ -1,0 +1,74 @@
+#include "api/diagnosis.h"
+
+#include <fmt/format.h>
+
+namespace lm::api {
+namespace {
+
+Check ok(std::string name, std::string message) {
+  return {std::move(name), "ok", std::move(message), {}};
+}
+
+}  // namespace
+
+std::vector<Check> diagnose_daemon(const runtime::Runtime& runtime) {
+  std::vector<Check> checks;
+  const Snapshot snapshot = runtime.snapshot();
+
+  checks.push_back(runtime.engine().empty() ? Check{"engine", "problem", "no worker has answered yet",
+                                                    "look at the log: llm-manager logs"}
+                                            : ok("engine", fmt::format("llama.cpp {}", runtime.engine())));
+
+  std::size_t usable = 0;
+  for (const ModelView& view : snapshot.models) {
+    const Model& model = view.model;
+    if (model.problem) {
+      checks.push_back({"model " + model.id.str(), "problem", model.problem->message,
+                        fmt::format("correct {} or remove the model", model.origin)});
+      continue;
+    }
+    ++usable;
+    if (view.instance && view.instance->error) {
+      checks.push_back({"model " + model.id.str(), "problem", view.instance->error->message,
+                        fmt::format("llm-manager load {} tries again; llm-manager explain {} tells more",
+                                    model.id.str(), model.id.str())});
+    }
+    if (!view.held_by.empty()) {
+      checks.push_back({"model " + model.id.str(), "warning",
+                        fmt::format("kept unloaded by {}", view.held_by),
+                        fmt::format("llm-manager load {}", model.id.str())});
+    }
+  }
+  checks.push_back(
+      usable > 0
+          ? ok("models", fmt::format("{} can be loaded", usable))
+          : Check{"models", "problem", "there is no model that can be loaded",
+                  "put a GGUF file into a model folder, or name one under models: in the configuration"});
+
+  for (const DeviceView& view : snapshot.devices) {
+    const std::string name = "device " + view.device.id.str();
+    if (view.available < Bytes()) {
+      checks.push_back({name, "warning",
+                        fmt::format("{} more is in use than was left for everybody else",
+                                    to_string(Bytes() - view.available)),
+                        "end what else uses it, or unload a model: llm-manager ps"});
+    } else {
+      checks.push_back(ok(name, fmt::format("{} of {} can still be reserved", to_string(view.available),
+                                            to_string(view.device.capacity))));
+    }
+  }
+
+  if (snapshot.oldest_waiting) {
+    const double age = seconds(snapshot.now - *snapshot.oldest_waiting);
+    if (age > 30)
+      checks.push_back({"queue", "warning", fmt::format("a request has waited for {:.0f} s", age),
+                        "llm-manager ps shows what is in its way"});
+  } else {
+    checks.push_back(ok("queue", "nobody waits"));
+  }
+  for (const std::string& warning : runtime.warnings())
+    checks.push_back({"configuration", "warning", warning, {}});
+  return checks;
+}
+
+}  // namespace lm::api

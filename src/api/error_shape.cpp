@@ -1,0 +1,101 @@
+#include "api/error_shape.h"
+
+#include <array>
+
+#include <boost/json/serialize.hpp>
+
+#include "http/sse.h"
+
+namespace lm::api {
+namespace {
+
+struct Row {
+  int status;
+  std::string_view openai;
+  std::string_view anthropic;
+};
+
+// In the order of ErrorCode. 499 is never seen by the client that has left; it stands in logs.
+constexpr std::array<Row, kErrorCodeCount> kTable = {{
+    {499, "request_cancelled", "api_error"},                  // cancelled
+    {400, "invalid_request_error", "invalid_request_error"},  // invalid_argument
+    {504, "timeout_error", "timeout_error"},                  // deadline_exceeded
+    {404, "not_found_error", "not_found_error"},              // not_found
+    {409, "conflict_error", "invalid_request_error"},         // already_exists
+    {403, "permission_error", "permission_error"},            // permission_denied
+    {401, "authentication_error", "authentication_error"},    // unauthenticated
+    {429, "rate_limit_error", "rate_limit_error"},            // resource_exhausted
+    {409, "conflict_error", "invalid_request_error"},         // failed_precondition
+    {503, "unavailable_error", "overloaded_error"},           // unavailable
+    {500, "server_error", "api_error"},                       // internal
+    {501, "not_implemented_error", "api_error"},              // unimplemented
+}};
+
+const Row& row(const Error& error) {
+  return kTable.at(static_cast<std::size_t>(error.code));
+}
+
+enum class Shape { kOpenai, kAnthropic, kOllama };
+
+Shape shape_of(std::string_view path) {
+  if (path.starts_with("/v1/messages")) return Shape::kAnthropic;
+  if (path.starts_with("/api/") && !path.starts_with("/api/v1/")) return Shape::kOllama;
+  return Shape::kOpenai;
+}
+
+boost::json::object shaped(const Error& error, Shape shape) {
+  switch (shape) {
+    case Shape::kAnthropic:
+      return {{"type", "error"}, {"error", {{"type", row(error).anthropic}, {"message", error.message}}}};
+    case Shape::kOllama:
+      return {{"error", error.message}};
+    case Shape::kOpenai:
+      break;
+  }
+  return error_json(error);
+}
+
+}  // namespace
+
+int http_status(const Error& error) {
+  // No memory is not the client's rate.
+  if (error.reason == "insufficient_memory") return 507;
+  // What the client's request was cancelled by is not always the client.
+  if (error.code == ErrorCode::kCancelled && error.reason != "client_gone") return 503;
+  return row(error).status;
+}
+
+std::string_view openai_type(const Error& error) {
+  if (error.reason == "insufficient_memory") return "insufficient_memory_error";
+  return row(error).openai;
+}
+
+boost::json::object error_json(const Error& error) {
+  boost::json::object body{
+      {"message", error.message}, {"type", openai_type(error)}, {"code", nullptr}, {"param", nullptr}};
+  body["code"] = error.reason.empty() ? std::string(to_string(error.code)) : error.reason;
+  boost::json::object details;
+  for (const auto& [name, value] : error.fields) {
+    if (name == "param") {
+      body["param"] = std::get<std::string>(value);
+      continue;
+    }
+    std::visit([&](const auto& v) { details[name] = v; }, value);
+  }
+  if (!details.empty()) body["details"] = std::move(details);
+  if (error.retry_after) body["retry_after_s"] = seconds(*error.retry_after);
+  return {{"error", std::move(body)}};
+}
+
+http::Body error_body(const Error& error, const http::Request& request) {
+  return {.content_type = "application/json; charset=utf-8",
+          .text = boost::json::serialize(shaped(error, shape_of(request.path)))};
+}
+
+std::string error_event(const Error& error, std::string_view path) {
+  const Shape shape = shape_of(path);
+  const std::string text = boost::json::serialize(shaped(error, shape));
+  return shape == Shape::kAnthropic ? http::sse_event(text, "error") : http::sse_event(text);
+}
+
+}  // namespace lm::api

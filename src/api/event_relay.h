@@ -1,0 +1,20 @@
+// A stream of server-sent events passed on in whole events, so that whatever ends it can still be said as an
+// event of its own.
+#pragma once
+
+#include <cstdint>
+
+#include "http/client.h"
+#include "http/exchange.h"
+
+namespace lm::api {
+
+// Passes on the upstream's events until its end; begins the exchange if nobody has, and does not end it.
+// Bytes behind the last whole event wait for the rest; what is left of an event that was cut is dropped.
+// Errors: the upstream's, or "client_gone", "client_stalled".
+Task<Result<void>> relay_events(http::ClientResponse response, http::Exchange& exchange);
+
+// The header fields of every event stream of ours.
+http::Headers event_stream_headers();
+
+}  // namespace lm::api

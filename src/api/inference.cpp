@@ -1,0 +1,177 @@
+#include "api/inference.h"
+
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "api/error_shape.h"
+#include "api/event_relay.h"
+#include "api/request_scan.h"
+#include "http/relay.h"
+#include "http/sse.h"
+
+namespace lm::api {
+namespace {
+
+// A streaming client gets its 200 and a comment when its model is not ready by then, and a comment each time
+// after that, so that nobody between us and it takes the silence for death.
+constexpr Duration kFirstPing = std::chrono::seconds(1);
+constexpr Duration kPing = std::chrono::seconds(5);
+
+struct Endpoint {
+  std::string_view path;
+  ModelKind kind = ModelKind::kGeneration;
+};
+
+constexpr Endpoint kEndpoints[] = {
+    {"/v1/chat/completions"},           {"/v1/completions"}, {"/v1/embeddings", ModelKind::kEmbedding},
+    {"/v1/rerank", ModelKind::kRerank}, {"/v1/responses"},   {"/v1/messages"},
+    {"/v1/messages/count_tokens"},
+};
+
+Result<runtime::Leases::Wish> wish_of(const http::Request& request, ModelId model, TimePoint now) {
+  runtime::Leases::Wish wish{
+      .model = std::move(model), .priority = PriorityClass::kInteractive, .deadline = {}};
+  if (const auto priority = request.headers.get("X-Priority")) {
+    if (*priority == "batch") {
+      wish.priority = PriorityClass::kBatch;
+    } else if (*priority != "interactive") {
+      return fail(ErrorCode::kInvalidArgument, "X-Priority is interactive or batch", "invalid_header");
+    }
+  }
+  if (const auto text = request.headers.get("X-Deadline-Ms")) {
+    std::int64_t ms = 0;
+    const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), ms);
+    if (error != std::errc() || end != text->data() + text->size() || ms <= 0 || ms > 86'400'000) {
+      return fail(ErrorCode::kInvalidArgument, "X-Deadline-Ms is a number of milliseconds, at most a day",
+                  "invalid_header");
+    }
+    wish.deadline = now + std::chrono::milliseconds(ms);
+  }
+  return wish;
+}
+
+// The client's header fields that concern the engine: not its key, its cookies, or the page it comes from.
+http::Headers headers_for_worker(const http::Headers& from_client) {
+  http::Headers headers = http::end_to_end_headers(from_client);
+  for (const char* ours : {"Host", "Content-Length", "Authorization", "X-Api-Key", "Cookie", "Origin",
+                           "Referer", "Expect", "Accept-Encoding", "X-Priority", "X-Deadline-Ms"}) {
+    headers.erase(ours);
+  }
+  return headers;
+}
+
+// What the client is told when the worker's connection broke: why it was taken back, if it was; else that the
+// worker died.
+Error broken_answer(const runtime::Lease& lease, const Error& upstream) {
+  if (const auto cut = lease.cut()) return *cut;
+  if (upstream.code == ErrorCode::kDeadlineExceeded) return upstream;
+  return {.code = ErrorCode::kUnavailable,
+          .message = fmt::format("the worker of {} ended while it answered; asking again loads it anew",
+                                 lease.model().str()),
+          .reason = "worker_died",
+          .fields = {},
+          .retry_after = std::chrono::seconds(1)};
+}
+
+bool is_client_side(const Error& error) {
+  return error.reason == "client_gone" || error.reason == "client_stalled";
+}
+
+// Ends an exchange with an error in whatever form is still possible.
+Task<> end_with(http::Exchange& exchange, Error error) {
+  if (exchange.begun()) {
+    co_await exchange.end(error_event(error, exchange.request().path));
+  } else {
+    const int status = http_status(error);
+    co_await exchange.fail(status, std::move(error));
+  }
+}
+
+class Inference {
+ public:
+  Inference(runtime::Runtime& runtime, Endpoint endpoint) : runtime_(runtime), endpoint_(endpoint) {}
+
+  // The way of a request, from top to bottom.
+  Task<> serve(http::Exchange& exchange) {
+    const http::Request& request = exchange.request();
+    const auto scan = scan_request(request.body);
+    if (!scan) co_return co_await end_with(exchange, scan.error());
+    auto model = runtime_.catalog().resolve(scan->model.value_or(""), endpoint_.kind);
+    if (!model) co_return co_await end_with(exchange, model.error());
+    auto wish = wish_of(request, *std::move(model), runtime_.now());
+    if (!wish) co_return co_await end_with(exchange, wish.error());
+
+    auto lease = co_await wait_for_lease(exchange, *std::move(wish), scan->stream);
+    if (!lease) co_return co_await end_with(exchange, lease.error());
+
+    const auto answered = co_await pass_on(exchange, *lease);
+    if (!answered && !is_client_side(answered.error())) {
+      co_await end_with(exchange, broken_answer(*lease, answered.error()));
+    }
+  }
+
+ private:
+  Task<Result<runtime::Lease>> wait_for_lease(http::Exchange& exchange, runtime::Leases::Wish wish,
+                                              bool stream) {
+    const std::string model = wish.model.str();
+    auto ticket = runtime_.ask(std::move(wish));
+    // The arbiter answers every ticket by its deadline; the day is only the wait's own end.
+    if (!stream) co_await ticket.wait(std::chrono::hours(24));
+    Duration patience = kFirstPing;
+    while (!ticket.decided()) {
+      if (co_await ticket.wait(std::exchange(patience, kPing))) break;
+      if (!exchange.begun()) LM_CO_TRY_VOID(exchange.begin(200, event_stream_headers()));
+      LM_CO_TRY_VOID(co_await exchange.write(http::sse_comment(runtime_.waiting_note(ModelId(model)))));
+    }
+    co_return ticket.take();
+  }
+
+  Task<Result<void>> pass_on(http::Exchange& exchange, const runtime::Lease& lease) {
+    const auto worker = runtime_.worker(lease.instance());
+    if (!worker) co_return fail(ErrorCode::kUnavailable, "the worker is gone", "worker_died");
+    http::ClientRequest forward{.method = http::Method::kPost,
+                                .target = std::string(endpoint_.path),
+                                .headers = headers_for_worker(exchange.request().headers),
+                                .body = exchange.take_body()};
+    // An answer takes as long as it takes. Who ends it otherwise: the client by leaving, the arbiter by a
+    // cut, the worker by dying.
+    constexpr Duration kForEver = Duration::max();
+    auto response = co_await worker->send(
+        std::move(forward),
+        {.connect = std::chrono::seconds(5), .first_byte = kForEver, .silence = kForEver});
+    if (!response) co_return fail(std::move(response).error());
+
+    const auto type = response->headers().get("Content-Type");
+    if (type && type->starts_with("text/event-stream")) {
+      LM_CO_TRY_VOID(co_await relay_events(*std::move(response), exchange));
+      co_return co_await exchange.end();
+    }
+    if (exchange.begun()) {
+      // The 200 is out already: an answer that is no stream is an error of the engine's, said as an event.
+      LM_CO_TRY(const std::string body, co_await response->read_all(std::size_t{1} << 20));
+      co_return co_await exchange.end(http::sse_event(body));
+    }
+    const auto relayed = co_await http::relay(*std::move(response), exchange);
+    // In the middle of a body that is no stream nothing can be said any more: the connection is cut, so that
+    // the client sees it.
+    if (!relayed && !exchange.begun()) co_return fail(relayed.error());
+    co_return Result<void>();
+  }
+
+  runtime::Runtime& runtime_;
+  Endpoint endpoint_;
+};
+
+}  // namespace
+
+void add_inference_routes(http::Router& router, runtime::Runtime& runtime) {
+  for (const Endpoint& endpoint : kEndpoints) {
+    router.add(http::Method::kPost, endpoint.path, [&runtime, endpoint](http::Exchange& exchange) -> Task<> {
+      Inference inference(runtime, endpoint);
+      co_await inference.serve(exchange);
+    });
+  }
+}
+
+}  // namespace lm::api

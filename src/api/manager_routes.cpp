@@ -1,0 +1,333 @@
+#include "api/manager_routes.h"
+
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "api/diagnosis.h"
+#include "api/event_relay.h"
+#include "api/json_body.h"
+#include "api/views.h"
+#include "http/sse.h"
+
+namespace lm::api {
+namespace {
+
+namespace json = boost::json;
+
+// Administrators' waits end by the arbiter's deadlines; this is only the wait's own end.
+constexpr Duration kLongest = std::chrono::hours(24);
+constexpr Duration kHeartbeat = std::chrono::seconds(10);
+
+// Who asks, as decisions and holds name him.
+std::string who(const http::Request& request) {
+  if (const auto name = request.headers.get("X-Client-Name")) return std::string(name->substr(0, 64));
+  return request.peer.kind == http::Peer::Kind::kUnix ? "a local client" : request.peer.address;
+}
+
+class Manager {
+ public:
+  Manager(runtime::Runtime& runtime, const DaemonFacts& facts) : runtime_(runtime), facts_(facts) {}
+
+  Task<> list_models(http::Exchange& exchange) {
+    const Snapshot snapshot = runtime_.snapshot();
+    json::array models;
+    for (const ModelView& view : snapshot.models)
+      models.push_back(to_json(view, runtime_.catalog(), snapshot.now));
+    co_await answer_json(exchange, {{"models", std::move(models)}});
+  }
+
+  Task<> load(http::Exchange& exchange) {
+    const auto body = object_body(exchange.request());
+    if (!body) co_return co_await answer_error(exchange, body.error());
+    const auto model = model_of(*body);
+    const auto force = bool_field(*body, "force", false);
+    const auto wait = bool_field(*body, "wait", true);
+    const auto stream =
+        bool_field(*body, "stream", exchange.request().headers.has_token("Accept", "text/event-stream"));
+    for (const Error* error : {model ? nullptr : &model.error(), force ? nullptr : &force.error(),
+                               wait ? nullptr : &wait.error(), stream ? nullptr : &stream.error()}) {
+      if (error != nullptr) co_return co_await answer_error(exchange, *error);
+    }
+    auto subscription = runtime_.events().subscribe();
+    const JobId job = runtime_.load(*model, who(exchange.request()), *force);
+    if (!*wait) co_return co_await answer_json(exchange, {{"job", job.value()}}, 202);
+    const AbandonedUnlessDone guard{runtime_, job};
+    if (*stream) co_return co_await stream_load(exchange, *model, job, std::move(subscription));
+    co_await runtime_.jobs().wait(job, kLongest);
+    const runtime::Job* done = runtime_.jobs().find(job);
+    if (done->error) co_return co_await answer_error(exchange, *done->error);
+    co_await answer_json(exchange, loaded_json(*model, *done));
+  }
+
+  Task<> unload(http::Exchange& exchange) {
+    const auto body = object_body(exchange.request());
+    if (!body) co_return co_await answer_error(exchange, body.error());
+    const auto all = bool_field(*body, "all", false);
+    const auto hold = bool_field(*body, "hold", false);
+    if (!all) co_return co_await answer_error(exchange, all.error());
+    if (!hold) co_return co_await answer_error(exchange, hold.error());
+    std::optional<ModelId> target;
+    if (!*all) {
+      auto model = model_of(*body);
+      if (!model) co_return co_await answer_error(exchange, model.error());
+      target = *std::move(model);
+    }
+    const JobId job = runtime_.unload(target, who(exchange.request()), *hold);
+    // An unload goes on when its client leaves: half of one is nobody's wish.
+    co_await runtime_.jobs().wait(job, kLongest);
+    const runtime::Job* done = runtime_.jobs().find(job);
+    if (done->error) co_return co_await answer_error(exchange, *done->error);
+    json::object answer{{"changed", done->result.changed}, {"release", nullptr}};
+    if (done->result.release) answer["release"] = to_json(*done->result.release);
+    co_await answer_json(exchange, std::move(answer));
+  }
+
+  Task<> pin(http::Exchange& exchange, bool pinned) {
+    const auto body = object_body(exchange.request());
+    if (!body) co_return co_await answer_error(exchange, body.error());
+    const auto model = model_of(*body);
+    if (!model) co_return co_await answer_error(exchange, model.error());
+    const JobId job = runtime_.pin(*model, pinned);
+    co_await runtime_.jobs().wait(job, kLongest);
+    const runtime::Job* done = runtime_.jobs().find(job);
+    if (done->error) co_return co_await answer_error(exchange, *done->error);
+    co_await answer_json(exchange, {{"changed", done->result.changed}});
+  }
+
+  Task<> inspect(http::Exchange& exchange) {
+    const auto body = object_body(exchange.request());
+    if (!body) co_return co_await answer_error(exchange, body.error());
+    const auto path = string_field(*body, "path");
+    if (!path) co_return co_await answer_error(exchange, path.error());
+    std::filesystem::path file;
+    if (*path) {
+      file = **path;
+      if (!file.is_absolute()) {
+        co_return co_await answer_error(exchange, {.code = ErrorCode::kInvalidArgument,
+                                                   .message = "\"path\" must be absolute",
+                                                   .reason = "invalid_field",
+                                                   .fields = {},
+                                                   .retry_after = {}});
+      }
+    } else {
+      const auto model = model_of(*body);
+      if (!model) co_return co_await answer_error(exchange, model.error());
+      file = runtime_.catalog().find(*model)->artifact.path;
+    }
+    auto found = co_await runtime_.inspect(file);
+    if (!found) co_return co_await answer_error(exchange, std::move(found).error());
+    json::object answer = to_json(*found);
+    answer["path"] = file.string();
+    co_await answer_json(exchange, std::move(answer));
+  }
+
+  Task<> job(http::Exchange& exchange) {
+    const std::string_view text = exchange.request().path_value("job");
+    std::uint64_t id = 0;
+    std::from_chars(text.data(), text.data() + text.size(), id);
+    const runtime::Job* job = runtime_.jobs().find(JobId(id));
+    if (job == nullptr) {
+      co_return co_await answer_error(exchange, {.code = ErrorCode::kNotFound,
+                                                 .message = fmt::format("no job {}", text.substr(0, 32)),
+                                                 .reason = "job_not_found",
+                                                 .fields = {},
+                                                 .retry_after = {}});
+    }
+    co_await answer_json(exchange, to_json(*job));
+  }
+
+  Task<> list_instances(http::Exchange& exchange) {
+    const Snapshot snapshot = runtime_.snapshot();
+    json::array instances;
+    for (const ModelView& view : snapshot.models) {
+      if (view.instance) instances.push_back(to_json(*view.instance, snapshot.now));
+    }
+    co_await answer_json(exchange, {{"instances", std::move(instances)}});
+  }
+
+  Task<> list_devices(http::Exchange& exchange) {
+    const Snapshot snapshot = runtime_.snapshot();
+    const std::vector<DeviceReading> readings = runtime_.readings();
+    json::array devices;
+    for (const DeviceView& view : snapshot.devices) {
+      const auto reading = std::ranges::find(readings, view.device.id, &DeviceReading::device);
+      devices.push_back(to_json(view, reading == readings.end() ? nullptr : &*reading));
+    }
+    co_await answer_json(exchange, {{"devices", std::move(devices)}});
+  }
+
+  Task<> events(http::Exchange& exchange) {
+    std::optional<std::uint64_t> after;
+    if (const auto text = exchange.request().headers.get("Last-Event-ID")) {
+      std::uint64_t id = 0;
+      if (std::from_chars(text->data(), text->data() + text->size(), id).ec == std::errc()) after = id;
+    }
+    auto subscription = runtime_.events().subscribe(after);
+    if (!exchange.begin(200, event_stream_headers())) co_return;
+    if (!co_await exchange.write(http::sse_comment("llm-manager"))) co_return;
+    for (;;) {
+      const auto happening = co_await subscription.next(kHeartbeat);
+      std::string text;
+      if (subscription.take_missed()) text += http::sse_comment("some events were missed");
+      text += happening ? http::sse_event(json::serialize(to_json(*happening)), kind_of(happening->news),
+                                          std::to_string(happening->id))
+                        : http::sse_comment("");
+      if (!co_await exchange.write(text)) co_return;
+    }
+  }
+
+  Task<> explain(http::Exchange& exchange) {
+    std::string model;
+    if (const auto name = exchange.request().query_value("model"); name && !name->empty()) {
+      const auto resolved = runtime_.catalog().resolve(*name);
+      if (!resolved) co_return co_await answer_error(exchange, resolved.error());
+      model = resolved->str();
+    }
+    std::size_t limit = 50;
+    if (const auto text = exchange.request().query_value("limit"))
+      std::from_chars(text->data(), text->data() + text->size(), limit);
+    json::array decisions;
+    for (const runtime::StoredDecision& decision :
+         runtime_.decisions(model, std::clamp<std::size_t>(limit, 1, 1000)))
+      decisions.push_back(to_json(decision));
+    co_await answer_json(exchange, {{"decisions", std::move(decisions)}});
+  }
+
+  Task<> system(http::Exchange& exchange) {
+    co_await answer_json(exchange, {{"version", facts_.version},
+                                    {"engine", runtime_.engine()},
+                                    {"pid", static_cast<std::int64_t>(::getpid())},
+                                    {"uptime_s", seconds(runtime_.now() - facts_.started_at)},
+                                    {"data", runtime_.places().data.string()},
+                                    {"log_file", runtime_.places().log_file.string()},
+                                    {"config_file", runtime_.config().file.string()},
+                                    {"listening", json::value_from(facts_.listening)},
+                                    {"warnings", json::value_from(runtime_.warnings())}});
+  }
+
+  Task<> diagnose(http::Exchange& exchange) {
+    json::array checks;
+    for (const Check& check : diagnose_daemon(runtime_)) {
+      checks.push_back(
+          {{"name", check.name}, {"status", check.status}, {"message", check.message}, {"fix", check.fix}});
+    }
+    co_await answer_json(exchange, {{"checks", std::move(checks)}});
+  }
+
+ private:
+  // A load that only this client wanted is given up when it leaves.
+  struct AbandonedUnlessDone {
+    runtime::Runtime& runtime;
+    JobId job;
+    ~AbandonedUnlessDone() {
+      const runtime::Job* found = runtime.jobs().find(job);
+      if (found != nullptr && !found->done) runtime.abandon(job);
+    }
+  };
+
+  Result<ModelId> model_of(const json::object& body) const {
+    LM_TRY(const auto name, string_field(body, "model"));
+    if (!name || name->empty())
+      return fail(ErrorCode::kInvalidArgument, "\"model\" is missing: say which", "missing_field");
+    return runtime_.catalog().resolve(*name);
+  }
+
+  json::object loaded_json(const ModelId& model, const runtime::Job& job) const {
+    const Snapshot snapshot = runtime_.snapshot();
+    json::object answer{{"model", model.str()},
+                        {"changed", job.result.changed},
+                        {"state", "unloaded"},
+                        {"phases", json::array()},
+                        {"took_s", seconds(snapshot.now - job.asked_at)},
+                        {"instance", nullptr}};
+    const auto view =
+        std::ranges::find(snapshot.models, model, [](const ModelView& v) { return v.model.id; });
+    if (view == snapshot.models.end()) return answer;
+    answer["state"] = to_string(view->state);
+    if (view->instance) {
+      answer["phases"] = to_json(runtime_.phases(view->instance->id));
+      answer["instance"] = to_json(*view->instance, snapshot.now);
+    }
+    return answer;
+  }
+
+  Task<> stream_load(http::Exchange& exchange, ModelId model, JobId job,
+                     runtime::EventHub::Subscription subscription) {
+    if (!exchange.begin(200, event_stream_headers())) co_return;
+    for (;;) {
+      const runtime::Job* found = runtime_.jobs().find(job);
+      if (found == nullptr) co_return;
+      if (found->done) {
+        const std::string text = found->error
+                                     ? http::sse_event(json::serialize(error_json(*found->error)), "error")
+                                     : http::sse_event(json::serialize(loaded_json(model, *found)), "done");
+        co_await exchange.end(text);
+        co_return;
+      }
+      const auto happening = co_await subscription.next(kHeartbeat);
+      std::string text =
+          happening ? progress_text(*happening, model) : http::sse_comment(runtime_.waiting_note(model));
+      if (!text.empty() && !co_await exchange.write(text)) co_return;
+    }
+  }
+
+  static std::string progress_text(const runtime::Happening& happening, const ModelId& model) {
+    json::object datum;
+    if (const auto* progress = std::get_if<runtime::Progress>(&happening.news);
+        progress != nullptr && progress->model == model) {
+      datum = {{"model", model.str()},
+               {"state", "loading"},
+               {"detail", "loading"},
+               {"stage", to_string(progress->stage)},
+               {"fraction", progress->fraction}};
+    } else if (const auto* state = std::get_if<PublishState>(&happening.news);
+               state != nullptr && state->model == model) {
+      datum = {{"model", model.str()},
+               {"state", to_string(published(state->state))},
+               {"detail", to_string(state->state)},
+               {"stage", nullptr},
+               {"fraction", 0.0}};
+    } else {
+      return {};
+    }
+    return http::sse_event(json::serialize(datum), "progress");
+  }
+
+  runtime::Runtime& runtime_;
+  const DaemonFacts& facts_;
+};
+
+}  // namespace
+
+void add_manager_routes(http::Router& router, runtime::Runtime& runtime, const DaemonFacts& facts) {
+  const auto manager = std::make_shared<Manager>(runtime, facts);
+  using enum http::Method;
+  using Call = Task<> (Manager::*)(http::Exchange&);
+  const auto add = [&](http::Method method, std::string_view pattern, Call call, http::Principal needs) {
+    router.add(method, pattern,
+               http::Route{[manager, call](http::Exchange& exchange) { return ((*manager).*call)(exchange); },
+                           needs});
+  };
+  constexpr auto kUser = http::Principal::kUser;
+  constexpr auto kAdmin = http::Principal::kAdmin;
+  add(kGet, "/api/v1/models", &Manager::list_models, kUser);
+  add(kPost, "/api/v1/models/load", &Manager::load, kAdmin);
+  add(kPost, "/api/v1/models/unload", &Manager::unload, kAdmin);
+  add(kPost, "/api/v1/models/inspect", &Manager::inspect, kAdmin);
+  add(kGet, "/api/v1/jobs/{job}", &Manager::job, kUser);
+  add(kGet, "/api/v1/instances", &Manager::list_instances, kUser);
+  add(kGet, "/api/v1/devices", &Manager::list_devices, kUser);
+  add(kGet, "/api/v1/events", &Manager::events, kUser);
+  add(kGet, "/api/v1/explain", &Manager::explain, kUser);
+  add(kGet, "/api/v1/system", &Manager::system, kUser);
+  add(kGet, "/api/v1/diagnose", &Manager::diagnose, kUser);
+  router.add(
+      kPost, "/api/v1/models/pin",
+      http::Route{[manager](http::Exchange& exchange) { return manager->pin(exchange, true); }, kAdmin});
+  router.add(
+      kPost, "/api/v1/models/unpin",
+      http::Route{[manager](http::Exchange& exchange) { return manager->pin(exchange, false); }, kAdmin});
+}
+
+}  // namespace lm::api

@@ -1,0 +1,24 @@
+// /api/v1: models, jobs, instances, devices, events, explain, system, diagnose. docs/api.md describes them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "http/router.h"
+#include "runtime/runtime.h"
+
+namespace lm::api {
+
+// What only whoever wired the daemon knows.
+struct DaemonFacts {
+  std::string version;
+  std::vector<std::string> listening;
+  TimePoint started_at;
+};
+
+// `runtime` and `facts` must outlive the router.
+void add_manager_routes(http::Router& router, runtime::Runtime& runtime, const DaemonFacts& facts);
+// /health, /metrics, /v1/models.
+void add_status_routes(http::Router& router, runtime::Runtime& runtime, const DaemonFacts& facts);
+
+}  // namespace lm::api

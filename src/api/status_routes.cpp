@@ -1,0 +1,119 @@
+// What machines ask: is it alive, what is there, what are the numbers.
+#include <prometheus/counter.h>
+#include <prometheus/gauge.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+#include "api/json_body.h"
+#include "api/manager_routes.h"
+
+namespace lm::api {
+namespace {
+
+namespace json = boost::json;
+
+json::value age(const std::optional<TimePoint>& at, TimePoint now) {
+  if (!at) return nullptr;
+  return seconds(now - *at);
+}
+
+class Status {
+ public:
+  Status(runtime::Runtime& runtime, const DaemonFacts& facts) : runtime_(runtime), facts_(facts) {}
+
+  Task<> health(http::Exchange& exchange) {
+    const Snapshot snapshot = runtime_.snapshot();
+    co_await answer_json(exchange, {{"status", "ok"},
+                                    {"version", facts_.version},
+                                    {"uptime_s", seconds(snapshot.now - facts_.started_at)},
+                                    {"waiting", snapshot.waiting},
+                                    {"oldest_waiting_s", age(snapshot.oldest_waiting, snapshot.now)},
+                                    {"last_transition_s", age(snapshot.last_transition, snapshot.now)}});
+  }
+
+  Task<> metrics(http::Exchange& exchange) {
+    // Made anew for each scrape out of one snapshot, so that the numbers belong together.
+    prometheus::Registry registry;
+    const auto gauge = [&](const char* name, const char* help) -> prometheus::Family<prometheus::Gauge>& {
+      return prometheus::BuildGauge().Name(name).Help(help).Register(registry);
+    };
+    const Snapshot snapshot = runtime_.snapshot();
+    gauge("llm_manager_uptime_seconds", "Seconds since the daemon started")
+        .Add({})
+        .Set(seconds(snapshot.now - facts_.started_at));
+    gauge("llm_manager_requests_waiting", "Requests that wait for their model").Add({}).Set(snapshot.waiting);
+    gauge("llm_manager_oldest_waiting_seconds", "Age of the oldest waiting request")
+        .Add({})
+        .Set(snapshot.oldest_waiting ? seconds(snapshot.now - *snapshot.oldest_waiting) : 0);
+    auto& state = gauge("llm_manager_model_ready", "1 where the model is in memory and serves");
+    auto& active = gauge("llm_manager_model_active_requests", "Requests that the model serves now");
+    auto& held = gauge("llm_manager_model_held_bytes", "Memory that the model's worker holds");
+    for (const ModelView& view : snapshot.models) {
+      const prometheus::Labels labels{{"model", view.model.id.str()}};
+      state.Add(labels).Set(view.state == PublishedState::kReady ? 1 : 0);
+      if (!view.instance) continue;
+      active.Add(labels).Set(view.instance->active);
+      for (const auto& [device, bytes] : view.instance->held) {
+        held.Add({{"model", view.model.id.str()}, {"device", device.str()}})
+            .Set(static_cast<double>(bytes.count()));
+      }
+    }
+    struct Column {
+      const char* name;
+      const char* help;
+      Bytes DeviceView::* field;
+    };
+    constexpr Column kColumns[] = {
+        {"llm_manager_device_reserved_bytes", "Promised to our models", &DeviceView::reserved},
+        {"llm_manager_device_used_bytes", "Measured use of our models", &DeviceView::used},
+        {"llm_manager_device_external_bytes", "Measured use of processes that are not ours",
+         &DeviceView::external},
+        {"llm_manager_device_available_bytes", "What a further model may take", &DeviceView::available}};
+    for (const Column& column : kColumns) {
+      auto& family = gauge(column.name, column.help);
+      for (const DeviceView& view : snapshot.devices)
+        family.Add({{"device", view.device.id.str()}}).Set(static_cast<double>((view.*column.field).count()));
+    }
+    co_await exchange.respond({.status = 200,
+                               .headers = {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}},
+                               .body = prometheus::TextSerializer().Serialize(registry.Collect())});
+  }
+
+  Task<> list(http::Exchange& exchange) {
+    json::array data;
+    for (const Model& model : runtime_.catalog().models()) data.push_back(openai_model(model));
+    co_await answer_json(exchange, {{"object", "list"}, {"data", std::move(data)}});
+  }
+
+  Task<> show(http::Exchange& exchange) {
+    const auto id = runtime_.catalog().resolve(exchange.request().path_value("model"));
+    if (!id) co_return co_await answer_error(exchange, id.error());
+    co_await answer_json(exchange, openai_model(*runtime_.catalog().find(*id)));
+  }
+
+ private:
+  static json::object openai_model(const Model& model) {
+    return {{"id", model.id.str()}, {"object", "model"}, {"created", 0}, {"owned_by", "llm-manager"}};
+  }
+
+  runtime::Runtime& runtime_;
+  const DaemonFacts& facts_;
+};
+
+}  // namespace
+
+void add_status_routes(http::Router& router, runtime::Runtime& runtime, const DaemonFacts& facts) {
+  const auto status = std::make_shared<Status>(runtime, facts);
+  const auto add = [&](std::string_view pattern, Task<> (Status::*call)(http::Exchange&),
+                       http::Principal needs) {
+    router.add(
+        http::Method::kGet, pattern,
+        http::Route{[status, call](http::Exchange& exchange) { return ((*status).*call)(exchange); }, needs});
+  };
+  add("/health", &Status::health, http::Principal::kNone);
+  add("/metrics", &Status::metrics, http::Principal::kUser);
+  add("/v1/models", &Status::list, http::Principal::kUser);
+  add("/v1/models/{model...}", &Status::show, http::Principal::kUser);
+}
+
+}  // namespace lm::api

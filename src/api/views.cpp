@@ -1,0 +1,249 @@
+#include "api/views.h"
+
+#include "api/error_shape.h"
+
+namespace lm::api {
+namespace {
+
+namespace json = boost::json;
+
+json::value seconds_until(const std::optional<TimePoint>& at, TimePoint now) {
+  if (!at) return nullptr;
+  return std::max(0.0, seconds(*at - now));
+}
+
+json::value error_or_null(const std::optional<Error>& error) {
+  if (!error) return nullptr;
+  return error_json(*error).at("error");
+}
+
+json::array holders_json(const std::vector<Holder>& holders) {
+  json::array array;
+  for (const Holder& holder : holders)
+    array.push_back({{"pid", holder.pid}, {"name", holder.name}, {"bytes", holder.bytes.count()}});
+  return array;
+}
+
+json::object fields_json(const std::vector<Error::Field>& fields) {
+  json::object object;
+  for (const auto& [name, value] : fields) std::visit([&](const auto& v) { object[name] = v; }, value);
+  return object;
+}
+
+}  // namespace
+
+json::object to_json(const DeviceBytes& bytes) {
+  json::object object;
+  for (const auto& [device, amount] : bytes) object[device.str()] = amount.count();
+  return object;
+}
+
+json::object to_json(const ReleaseReport& report) {
+  json::array devices;
+  for (const auto& row : report.devices) {
+    devices.push_back({{"device", row.device.str()},
+                       {"before", row.before.count()},
+                       {"after", row.after.count()},
+                       {"freed", row.freed.count()},
+                       {"expected", row.expected.count()},
+                       {"residual", row.residual.count()},
+                       {"device_free_before", row.device_free_before.count()},
+                       {"device_free_after", row.device_free_after.count()}});
+  }
+  return {{"devices", std::move(devices)},
+          {"before", report.before.count()},
+          {"after", report.after.count()},
+          {"freed", report.freed.count()},
+          {"expected", report.expected.count()},
+          {"residual", report.residual.count()},
+          {"reclaimable", report.reclaimable.count()},
+          {"holders", holders_json(report.holders)},
+          {"proved", report.proved},
+          {"method", report.method},
+          {"took_s", seconds(report.took)}};
+}
+
+json::object to_json(const InstanceView& view, TimePoint now) {
+  return {{"id", view.id.value()},
+          {"model", view.model.str()},
+          {"state", to_string(published(view.state))},
+          {"detail", to_string(view.state)},
+          {"reason", view.why},
+          {"since_s", std::max(0.0, seconds(now - view.since))},
+          {"slots", view.slots},
+          {"context", view.context},
+          {"active", view.active},
+          {"waiting", view.waiting},
+          {"pid", view.pid},
+          {"reserved", to_json(view.reserved)},
+          {"held_bytes", to_json(view.held)},
+          {"reclaimable", view.reclaimable.count()},
+          {"expires_in_s", seconds_until(view.expires_at, now)},
+          {"retry_in_s", seconds_until(view.retry_at, now)}};
+}
+
+json::object to_json(const ModelView& view, const runtime::Catalog& catalog, TimePoint now) {
+  const Model& model = view.model;
+  json::object object{
+      {"id", model.id.str()},
+      {"kind", to_string(model.kind)},
+      {"family", to_string(model.family)},
+      {"aliases", json::value_from(model.aliases)},
+      {"roles", json::value_from(catalog.roles_of(model.id))},
+      {"state", to_string(view.state)},
+      {"detail", view.instance ? to_string(view.instance->state) : to_string(InstanceState::kAbsent)},
+      {"reason", view.instance ? view.instance->why : std::string()},
+      {"pinned", view.pinned},
+      {"held", nullptr},
+      {"path", model.artifact.path.string()},
+      {"size", model.artifact.size.count()},
+      {"origin", model.origin},
+      {"footprint", nullptr},
+      {"progress", nullptr},
+      {"instance", nullptr},
+      {"error", nullptr}};
+  if (!view.held_by.empty()) object["held"] = {{"by", view.held_by}, {"since_ms", view.held_since_ms}};
+  if (view.footprint) {
+    object["footprint"] = {{"bytes", to_json(view.footprint->bytes)},
+                           {"total", view.footprint->bytes.total().count()},
+                           {"source", to_string(view.footprint->source)}};
+  }
+  if (view.instance) {
+    object["instance"] = to_json(*view.instance, now);
+    object["error"] = error_or_null(view.instance->error);
+    if (view.state == PublishedState::kLoading)
+      object["progress"] = {{"stage", to_string(view.instance->stage)},
+                            {"fraction", view.instance->fraction}};
+  }
+  if (model.problem) {
+    object["error"] = error_json(*model.problem).at("error");
+    object["reason"] = model.problem->message;
+    object["state"] = to_string(PublishedState::kFailed);
+  }
+  return object;
+}
+
+json::object to_json(const DeviceView& view, const DeviceReading* reading) {
+  const Device& device = view.device;
+  json::object object{{"id", device.id.str()},
+                      {"kind", to_string(device.kind)},
+                      {"name", device.name},
+                      {"capacity", device.capacity.count()},
+                      {"headroom", device.headroom.count()},
+                      {"limit", nullptr},
+                      {"reserved", view.reserved.count()},
+                      {"used", view.used.count()},
+                      {"external", view.external.count()},
+                      {"available", view.available.count()},
+                      {"free", nullptr},
+                      {"holders", json::array()}};
+  if (device.limit) object["limit"] = device.limit->count();
+  if (reading != nullptr) {
+    object["free"] = reading->free.count();
+    object["holders"] = holders_json(reading->holders);
+  }
+  return object;
+}
+
+json::object to_json(const backend::Inspection& i) {
+  json::object predicted;
+  Bytes total;
+  for (const DeviceMemory& device : i.predicted) {
+    predicted[device.device.str()] = {{"weights", device.weights.count()},
+                                      {"mapped", device.mapped.count()},
+                                      {"context", device.context.count()},
+                                      {"compute", device.compute.count()}};
+    total += device.weights + device.context + device.compute;
+  }
+  return {{"name", i.name},
+          {"architecture", i.architecture},
+          {"kind", to_string(i.kind)},
+          {"quantization", i.quantization},
+          {"parameters", i.parameters},
+          {"size", i.size.count()},
+          {"layers", i.layers},
+          {"context_train", i.context_train},
+          {"chat_template", i.chat_template},
+          {"fingerprint", i.fingerprint},
+          {"predicted", std::move(predicted)},
+          {"predicted_total", total.count()}};
+}
+
+json::object to_json(const runtime::StoredDecision& stored) {
+  return {{"at_ms", stored.at_ms},
+          {"kind", to_string(stored.decision.kind)},
+          {"model", stored.decision.model.str()},
+          {"why", stored.decision.why},
+          {"fields", fields_json(stored.decision.fields)}};
+}
+
+json::array to_json(const std::vector<Phase>& phases) {
+  json::array array;
+  for (const Phase& phase : phases) array.push_back({{"name", phase.name}, {"seconds", seconds(phase.took)}});
+  return array;
+}
+
+json::object to_json(const runtime::Job& job) {
+  json::object object{
+      {"job", job.id.value()}, {"kind", job.kind}, {"model", job.model.str()}, {"done", job.done}};
+  if (job.done) {
+    object["error"] = error_or_null(job.error);
+    json::object result{{"changed", job.result.changed}, {"release", nullptr}};
+    if (job.result.release) result["release"] = to_json(*job.result.release);
+    object["result"] = std::move(result);
+  }
+  return object;
+}
+
+std::string_view kind_of(const runtime::News& news) {
+  struct Visitor {
+    std::string_view operator()(const PublishState&) const { return "state"; }
+    std::string_view operator()(const runtime::Progress&) const { return "progress"; }
+    std::string_view operator()(const runtime::PhasesMeasured&) const { return "phases"; }
+    std::string_view operator()(const Decision&) const { return "decision"; }
+    std::string_view operator()(const runtime::JobFinished&) const { return "job"; }
+    std::string_view operator()(const runtime::ConfigReloaded&) const { return "config"; }
+  };
+  return std::visit(Visitor(), news);
+}
+
+json::object to_json(const runtime::Happening& happening) {
+  struct Visitor {
+    json::object operator()(const PublishState& s) const {
+      json::object object{{"model", s.model.str()},
+                          {"instance", s.instance.value()},
+                          {"state", to_string(published(s.state))},
+                          {"detail", to_string(s.state)},
+                          {"cause", to_string(s.cause)},
+                          {"error", error_or_null(s.error)}};
+      if (s.release) object["release"] = to_json(*s.release);
+      return object;
+    }
+    json::object operator()(const runtime::Progress& p) const {
+      return {{"model", p.model.str()},
+              {"instance", p.instance.value()},
+              {"stage", to_string(p.stage)},
+              {"fraction", p.fraction}};
+    }
+    json::object operator()(const runtime::PhasesMeasured& p) const {
+      return {{"model", p.model.str()}, {"instance", p.instance.value()}, {"phases", to_json(p.phases)}};
+    }
+    json::object operator()(const Decision& d) const {
+      return {{"kind", to_string(d.kind)},
+              {"model", d.model.str()},
+              {"why", d.why},
+              {"fields", fields_json(d.fields)}};
+    }
+    json::object operator()(const runtime::JobFinished& j) const {
+      return {{"job", j.job.value()}, {"error", error_or_null(j.error)}};
+    }
+    json::object operator()(const runtime::ConfigReloaded& c) const {
+      return {{"changes", json::value_from(c.changes)}, {"warnings", json::value_from(c.warnings)}};
+    }
+  };
+  json::object object = std::visit(Visitor(), happening.news);
+  object["at_ms"] = happening.at_ms;
+  return object;
+}
+
+}  // namespace lm::api

@@ -1,0 +1,29 @@
+// The daemon's values as JSON, as docs/api.md describes them.
+#pragma once
+
+#include <boost/json/object.hpp>
+#include <boost/json/value_from.hpp>
+
+#include "backend/workers.h"
+#include "domain/snapshot.h"
+#include "runtime/event_hub.h"
+#include "runtime/jobs.h"
+#include "runtime/runtime.h"
+
+namespace lm::api {
+
+boost::json::object to_json(const DeviceBytes& bytes);
+boost::json::object to_json(const ReleaseReport& report);
+boost::json::object to_json(const InstanceView& instance, TimePoint now);
+boost::json::object to_json(const ModelView& view, const runtime::Catalog& catalog, TimePoint now);
+boost::json::object to_json(const DeviceView& view, const DeviceReading* reading);
+boost::json::object to_json(const backend::Inspection& inspection);
+boost::json::object to_json(const runtime::StoredDecision& decision);
+boost::json::array to_json(const std::vector<Phase>& phases);
+boost::json::object to_json(const runtime::Job& job);
+
+// The kind of a happening ("state", "progress", …) and its datum.
+std::string_view kind_of(const runtime::News& news);
+boost::json::object to_json(const runtime::Happening& happening);
+
+}  // namespace lm::api

@@ -1,0 +1,251 @@
+#include "app/serve.h"
+
+#include <cstdio>
+#include <cstdlib>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
+#include <fmt/format.h>
+
+#include "api/error_shape.h"
+#include "api/inference.h"
+#include "api/manager_routes.h"
+#include "app/version.h"
+#include "base/log.h"
+#include "config/sources.h"
+#include "http/server.h"
+#include "os/file.h"
+#include "os/signals.h"
+#include "runtime/runtime.h"
+
+namespace lm::app {
+namespace {
+
+namespace asio = boost::asio;
+namespace fs = std::filesystem;
+
+constexpr int kCannotStart = 1;
+constexpr int kWrongConfiguration = 2;
+// How long running answers may go on after SIGTERM; a second signal ends them at once.
+constexpr Duration kDrain = std::chrono::seconds(10);
+
+struct Address {
+  std::string host;
+  std::uint16_t port = 0;
+};
+
+Result<Address> parse_listen(const std::string& text) {
+  const std::size_t colon = text.rfind(':');
+  unsigned port = 0;
+  const auto wrong = [&] {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("cannot listen on \"{}\": write HOST:PORT, as in 127.0.0.1:11435", text),
+                "invalid_listen");
+  };
+  if (colon == std::string::npos) return wrong();
+  const std::string digits = text.substr(colon + 1);
+  if (digits.empty() || digits.size() > 5 || digits.find_first_not_of("0123456789") != std::string::npos)
+    return wrong();
+  port = static_cast<unsigned>(std::stoul(digits));
+  if (port > 65535) return wrong();
+  std::string host = text.substr(0, colon);
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  if (host.empty()) return wrong();
+  return Address{host, static_cast<std::uint16_t>(port)};
+}
+
+Result<config::Loaded> read_configuration(const fs::path& chosen) {
+  LM_TRY(auto sources, config::find_sources(chosen.empty() ? std::nullopt : std::optional(chosen),
+                                            fs::current_path(), config::process_environment()));
+  LM_TRY(auto loaded, config::load(sources));
+  LM_TRY(auto warnings, config::read_key_files(loaded.config));
+  loaded.warnings.insert(loaded.warnings.end(), warnings.begin(), warnings.end());
+  return loaded;
+}
+
+std::string_view level_name(config::LogLevel level) {
+  switch (level) {
+    case config::LogLevel::kDebug:
+      return "debug";
+    case config::LogLevel::kInfo:
+      return "info";
+    case config::LogLevel::kWarning:
+      return "warning";
+    case config::LogLevel::kError:
+      return "error";
+  }
+  return "info";
+}
+
+// Beside us, unless somebody names another one (tests, packagers).
+Result<fs::path> find_worker() {
+  if (const char* named = std::getenv("LLM_MANAGER_WORKER")) return fs::path(named);
+  LM_TRY(const fs::path self, os::own_executable());
+  return self.parent_path() / "llm-worker";
+}
+
+http::ServerOptions server_options(const config::Config& config) {
+  http::ServerOptions options;
+  options.limits.body = config.server.limits.body;
+  options.limits.header_time = config.server.limits.header_timeout;
+  options.limits.idle = config.server.limits.idle_timeout;
+  options.limits.connections = static_cast<std::size_t>(config.server.limits.connections);
+  options.admission.host_names = config.server.allowed_hosts;
+  options.admission.origins = config.server.allowed_origins;
+  if (!config.server.user_key.value.empty())
+    options.admission.user_keys.push_back(config.server.user_key.value.reveal());
+  if (!config.server.admin_key.value.empty())
+    options.admission.admin_keys.push_back(config.server.admin_key.value.reveal());
+  options.error_body = api::error_body;
+  return options;
+}
+
+// The whole life of the daemon, in order.
+class Daemon {
+ public:
+  Daemon(asio::any_io_executor executor, const ServeOptions& options, config::Loaded config,
+         runtime::Places places)
+      : executor_(executor),
+        options_(options),
+        signals_(executor),
+        runtime_(executor, clock_, std::move(places), std::move(config),
+                 [this] { return read_configuration(options_.config); }) {}
+
+  Task<int> live() {
+    if (auto started = co_await runtime_.start(); !started) co_return cannot_start(started.error());
+    if (auto listening = open_doors(); !listening) {
+      const int code = cannot_start(listening.error());
+      co_await runtime_.stop(Duration());
+      co_return code;
+    }
+    co_await attend_signals();
+    log::info("stopping: running answers may end within {:.0f} s", seconds(kDrain));
+    co_await close_doors();
+    log::info("stopped");
+    co_return 0;
+  }
+
+ private:
+  static int cannot_start(const Error& error) {
+    fmt::print(stderr, "llm-manager: {}\n", error.message);
+    return kCannotStart;
+  }
+
+  Result<void> open_doors() {
+    const config::Config& config = runtime_.config().config;
+    http::Router router;
+    api::add_inference_routes(router, runtime_);
+    api::add_manager_routes(router, runtime_, facts_);
+    api::add_status_routes(router, runtime_, facts_);
+    server_.emplace(executor_, std::move(router), server_options(config));
+    LM_TRY(const Address address,
+           parse_listen(options_.listen.empty() ? config.server.listen : options_.listen));
+    auto bound = server_->listen_tcp(address.host, address.port);
+    if (!bound) return fail(std::move(bound).error());
+    facts_.listening = {"http://" + *bound};
+    facts_.started_at = clock_.now();
+    log::info("llm-manager {} with engine {}, {} models", kVersion, runtime_.engine(),
+              runtime_.catalog().models().size());
+    fmt::print("listening on http://{}\n", *bound);
+    std::fflush(stdout);
+    return {};
+  }
+
+  Task<> attend_signals() {
+    for (;;) {
+      const auto signal = co_await signals_.next();
+      if (!signal || *signal != os::DaemonSignal::kHangup) co_return;
+      const auto news = runtime_.reload();
+      if (!news) {
+        log::error("the configuration was not reloaded: {}", news.error().message);
+        continue;
+      }
+      for (const std::string& change : news->changes) log::info("reloaded: {}", change);
+      if (news->changes.empty()) log::info("reloaded: nothing changed");
+    }
+  }
+
+  // New work is refused first, then answers end, then workers, then the doors close behind the last client.
+  Task<> close_doors() {
+    co_await runtime_.stop(kDrain);
+    co_await server_->stop(std::chrono::seconds(1));
+    signals_.close();
+  }
+
+  asio::any_io_executor executor_;
+  const ServeOptions& options_;
+  SteadyClock clock_;
+  os::SignalEvents signals_;
+  runtime::Runtime runtime_;
+  api::DaemonFacts facts_{.version = std::string(kVersion), .listening = {}, .started_at = {}};
+  std::optional<http::Server> server_;
+};
+
+}  // namespace
+
+int serve(const ServeOptions& options) {
+  auto loaded = read_configuration(options.config);
+  if (!loaded) {
+    fmt::print(stderr, "llm-manager: {}\n", loaded.error().message);
+    return kWrongConfiguration;
+  }
+  auto folders = os::Folders::standard();
+  if (folders && !options.data.empty()) folders = folders->with_data(fs::absolute(options.data));
+  const auto worker = find_worker();
+  if (!folders || !worker) {
+    fmt::print(stderr, "llm-manager: {}\n", (folders ? worker.error() : folders.error()).message);
+    return kCannotStart;
+  }
+  if (auto made = os::make_private_folders(folders->data); !made) {
+    fmt::print(stderr, "llm-manager: {}\n", made.error().message);
+    return kCannotStart;
+  }
+  const auto lock = os::LockFile::acquire(folders->data / "lock");
+  if (!lock) {
+    fmt::print(stderr, "llm-manager: another daemon uses {}: {}\n", folders->data.string(),
+               lock.error().message);
+    return kCannotStart;
+  }
+  const fs::path log_file =
+      loaded->config.log.file.empty() ? folders->data / "llm-manager.log" : fs::path(loaded->config.log.file);
+  if (auto opened = log::open(
+          options.log_level.empty() ? level_name(loaded->config.log.level) : options.log_level, log_file);
+      !opened) {
+    fmt::print(stderr, "llm-manager: {}\n", opened.error().message);
+    return kCannotStart;
+  }
+  os::ignore_broken_pipes();
+
+  runtime::Places places{.data = folders->data,
+                         .run = folders->runtime / "run",
+                         .worker = *worker,
+                         .log_file = log_file,
+                         .model_folders = {}};
+  for (const fs::path& folder : options.models) places.model_folders.push_back(fs::absolute(folder));
+  // What `scripts/bootstrap` and `pull` fetch lies here.
+  if (options.models.empty() && loaded->config.model_folders.empty() &&
+      fs::is_directory(folders->cache / "models"))
+    places.model_folders.push_back(folders->cache / "models");
+
+  asio::io_context context(1);
+  int code = kCannotStart;
+  {
+    Daemon daemon(context.get_executor(), options, *std::move(loaded), std::move(places));
+    asio::co_spawn(context, daemon.live(), [&](std::exception_ptr broken, int result) {
+      if (broken) {
+        try {
+          std::rethrow_exception(broken);
+        } catch (const std::exception& e) {
+          log::error("the daemon ended on an exception: {}", e.what());
+        }
+      } else {
+        code = result;
+      }
+      context.stop();
+    });
+    context.run();
+  }
+  return code;
+}
+
+}  // namespace lm::app

@@ -1,0 +1,508 @@
+#include "backend/workers.h"
+
+#include <algorithm>
+#include <deque>
+#include <map>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "base/assert.h"
+#include "base/gate.h"
+#include "base/latch.h"
+#include "os/orphans.h"
+#include "os/socket.h"
+#include "os/subprocess.h"
+#include "wire/codec.h"
+
+namespace lm::backend {
+namespace {
+
+namespace asio = boost::asio;
+
+// The number that the link has in the worker.
+constexpr int kLinkFd = 3;
+// A chat template inside an inspection fits many times.
+constexpr std::size_t kLongestLine = std::size_t{4} << 20;
+constexpr std::size_t kLastWords = 4;
+
+Duration since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::steady_clock::now() - start;
+}
+
+std::vector<std::string> capabilities(const wire::Capabilities& c) {
+  std::vector<std::string> names;
+  const std::pair<bool, const char*> all[] = {
+      {c.chat, "chat"},   {c.tools, "tools"},          {c.vision, "vision"},
+      {c.audio, "audio"}, {c.embeddings, "embedding"}, {c.rerank, "rerank"}};
+  for (const auto& [has, name] : all) {
+    if (has) names.emplace_back(name);
+  }
+  return names;
+}
+
+}  // namespace
+
+struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
+  // One process. Shared by the table that lists it and the coroutine that listens to it.
+  struct Worker {
+    explicit Worker(const asio::any_io_executor& e) : greeted(e) {}
+
+    std::optional<os::Subprocess> process;
+    std::optional<os::LineLink> link;
+    std::optional<os::RunRecord> record;
+    std::filesystem::path socket;
+    std::optional<wire::Hello> hello;
+    Latch greeted;                       // it said hello, or never will
+    std::deque<std::string> last_words;  // of its standard error
+    std::optional<Error> unusable;       // it started, and speaks another protocol or nothing
+
+    std::optional<LoadOrder> order;  // empty: standby
+    bool load_sent = false;
+    bool answered = false;  // Ready or Failed has come
+    bool stopping = false;
+    std::chrono::steady_clock::time_point started_at, ordered_at;
+    Duration start_took{};  // of the process, where the load had to wait for it
+    std::optional<ProcessReading> before_stop;
+    std::optional<WorkerReport> report;
+    std::shared_ptr<http::Client> client;
+  };
+  using WorkerPtr = std::shared_ptr<Worker>;
+
+  Impl(asio::any_io_executor e, WorkersOptions o, Listener l, Measure m)
+      : executor(std::move(e)),
+        options(std::move(o)),
+        listener(std::move(l)),
+        measure(std::move(m)),
+        gate(executor) {}
+
+  asio::any_io_executor executor;
+  WorkersOptions options;
+  Listener listener;
+  Measure measure;
+  Gate gate;
+  std::string engine;
+  std::map<InstanceId, WorkerPtr> workers;
+  WorkerPtr standby;
+  bool standby_due = false;  // a restart is waiting for its time
+  Duration standby_pause = Duration();
+  std::uint64_t last_socket = 0;
+  bool closed = false;
+
+  template <class Coroutine>
+  void run(Coroutine coroutine) {
+    auto hold = gate.enter();
+    if (!hold) return;
+    asio::co_spawn(
+        executor,
+        [](auto self, auto work, Gate::Hold) -> Task<> { co_await work(self); }(
+                                                 shared_from_this(), std::move(coroutine), std::move(*hold)),
+        asio::detached);  // owned by the gate, which shut_down() waits for
+  }
+
+  Result<WorkerPtr> spawn(bool sandboxed) {
+    const auto worker = std::make_shared<Worker>(executor);
+    LM_TRY(os::SocketPair pair, os::make_socket_pair());
+    std::vector<std::string> arguments = {options.program.string(), "--link-fd", std::to_string(kLinkFd)};
+    if (sandboxed) {
+      arguments.emplace_back("--inspect-sandbox");
+    } else {
+      worker->socket = options.run_folder / fmt::format("worker-{}.sock", ++last_socket);
+      arguments.emplace_back("--socket");
+      arguments.push_back(worker->socket.string());
+    }
+    std::vector<std::string> environment = os::environment_of_ours(
+        {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES",
+         "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES"});
+    // Huge pages for what malloc maps: a third off the time of a load (docs/performance.md).
+    environment.emplace_back("GLIBC_TUNABLES=glibc.malloc.hugetlb=1");
+    os::SpawnOptions spawn_options{.arguments = std::move(arguments),
+                                   .environment = std::move(environment),
+                                   .inherit = {{.ours = pair.childs.get(), .childs = kLinkFd}}};
+    // The kernel takes a worker before the daemon when memory runs out.
+    spawn_options.oom_score_adjustment = 500;
+    const auto hear = [weak = std::weak_ptr(worker), log = listener.log](std::string_view line) {
+      const auto w = weak.lock();
+      if (!w || line.empty()) return;
+      w->last_words.emplace_back(line);
+      if (w->last_words.size() > kLastWords) w->last_words.pop_front();
+      if (log) log(fmt::format("worker {}: {}", w->process ? w->process->pid() : 0, line));
+    };
+    spawn_options.standard_output = os::Output::lines(hear);
+    spawn_options.standard_error = os::Output::lines(hear);
+    worker->started_at = std::chrono::steady_clock::now();
+    LM_TRY(worker->process, os::Subprocess::spawn(executor, std::move(spawn_options)));
+    worker->link.emplace(executor, std::move(pair.ours));
+    LM_TRY(worker->record, os::RunRecord::write(options.run_folder, worker->process->identity(), "llm-worker",
+                                                worker->socket));
+    return worker;
+  }
+
+  // ---- a worker's own life
+
+  // From its start to its end; everything that it says goes through here.
+  Task<> attend(WorkerPtr worker) {
+    std::optional<Duration> within = options.start_limit;
+    for (;;) {
+      const auto line = co_await worker->link->read_line(kLongestLine, within);
+      if (!line) {
+        if (line.error().code == ErrorCode::kDeadlineExceeded) {
+          worker->unusable =
+              Error{.code = ErrorCode::kDeadlineExceeded,
+                    .message = fmt::format("the worker said nothing for {:.0f} s after its start",
+                                           seconds(options.start_limit)),
+                    .reason = "worker_silent",
+                    .fields = {},
+                    .retry_after = {}};
+        } else if (line.error().reason == "line_too_long") {
+          worker->unusable = line.error();
+        }
+        break;
+      }
+      auto message = wire::decode_from_worker(*line);
+      if (!message) {
+        worker->unusable =
+            Error{.code = ErrorCode::kInternal,
+                  .message = fmt::format("the worker said what cannot be read: {}", message.error().message),
+                  .reason = "worker_garbled",
+                  .fields = {},
+                  .retry_after = {}};
+        break;
+      }
+      if (*message) hear(worker, **message);
+      if (worker->unusable) break;
+      if (worker->hello) within.reset();
+    }
+    if (worker->unusable && worker->order && !worker->answered && !worker->stopping)
+      tell_failed(worker, *worker->unusable);
+    // Whoever closes the link is ending, or is to be ended.
+    const os::ExitStatus status =
+        co_await worker->process->stop(worker->unusable ? Duration() : std::chrono::milliseconds(500));
+    ended(worker, status);
+  }
+
+  void hear(const WorkerPtr& worker, const wire::FromWorker& message) {
+    std::visit([&](const auto& m) { on(worker, m); }, message);
+  }
+
+  void on(const WorkerPtr& worker, const wire::Hello& hello) {
+    if (worker->hello) return;
+    if (auto spoken = wire::check_protocol(hello); !spoken) {
+      worker->unusable = spoken.error();
+      return;
+    }
+    worker->hello = hello;
+    engine = fmt::format("{} {}", hello.engine, hello.variant);
+    standby_pause = Duration();
+    worker->greeted.open();
+    if (worker->order) send_load(worker);
+  }
+
+  void on(const WorkerPtr& worker, const wire::Progress& m) {
+    if (!is_current(worker, m.generation)) return;
+    listener.post(LoadProgressed{worker->order->instance, m.generation, m.stage, m.fraction});
+  }
+
+  void on(const WorkerPtr& worker, const wire::Ready& m) {
+    if (!is_current(worker, m.generation) || worker->answered) return;
+    worker->answered = true;
+    const Duration took = since(worker->ordered_at);
+    worker->report = WorkerReport{.memory = m.memory,
+                                  .slots = m.slots,
+                                  .context = m.context,
+                                  .context_train = m.context_train,
+                                  .capabilities = capabilities(m.capabilities)};
+    worker->client = std::make_shared<http::Client>(
+        executor, http::Endpoint::unix_socket(worker->socket.string()),
+        http::ClientOptions{.kept_connections = 32, .kept_for = std::chrono::minutes(5)});
+    DeviceBytes engines;
+    for (const DeviceMemory& device : m.memory)
+      engines.add(device.device, device.weights + device.context + device.compute);
+    const auto reading = measure(worker->process->identity());
+    std::vector<Phase> phases;
+    if (worker->start_took > Duration()) phases.push_back({"spawn", worker->start_took});
+    phases.insert(phases.end(), m.phases.begin(), m.phases.end());
+    listener.phases(worker->order->model.id, worker->order->instance, std::move(phases));
+    listener.post(LoadSucceeded{.instance = worker->order->instance,
+                                .generation = m.generation,
+                                .held = reading ? DeviceBytes::max(reading->held, engines) : engines,
+                                .reclaimable = reading ? reading->reclaimable : Bytes(),
+                                .slots = m.slots,
+                                .context = m.context,
+                                .took = took});
+    want_standby();
+  }
+
+  void on(const WorkerPtr& worker, const wire::Failed& m) {
+    if (!is_current(worker, m.generation) || worker->answered) return;
+    tell_failed(worker, m.error);
+  }
+
+  // Answers of throw-away workers only; inspect() listens to those itself.
+  void on(const WorkerPtr&, const wire::Inspected&) {}
+  void on(const WorkerPtr&, const wire::DevicesListed&) {}
+
+  static bool is_current(const WorkerPtr& worker, Generation generation) {
+    return worker->order && worker->order->generation == generation;
+  }
+
+  void tell_failed(const WorkerPtr& worker, const Error& error) {
+    worker->answered = true;
+    listener.post(LoadFailed{worker->order->instance, worker->order->generation, error});
+  }
+
+  void ended(const WorkerPtr& worker, const os::ExitStatus& status) {
+    worker->record.reset();
+    worker->client.reset();
+    worker->greeted.open();
+    if (worker == standby) {
+      standby.reset();
+      if (closed) return;
+      if (listener.log)
+        listener.log(fmt::format("the standby worker {}{}", to_string(status), last_words(worker)));
+      standby_pause =
+          std::clamp<Duration>(standby_pause * 2, std::chrono::seconds(1), std::chrono::minutes(1));
+      want_standby();
+      return;
+    }
+    if (!worker->order) return;
+    workers.erase(worker->order->instance);
+    WorkerExited event{.instance = worker->order->instance,
+                       .generation = worker->order->generation,
+                       .how = to_string(status),
+                       .held_before = {},
+                       .reclaimable_before = {}};
+    if (!worker->stopping) event.how += last_words(worker);
+    if (worker->before_stop) {
+      event.held_before = worker->before_stop->held;
+      event.reclaimable_before = worker->before_stop->reclaimable;
+    }
+    listener.post(std::move(event));
+    if (!worker->report) want_standby();
+  }
+
+  static std::string last_words(const WorkerPtr& worker) {
+    return worker->last_words.empty()
+               ? std::string()
+               : fmt::format("; its last words: {}", fmt::join(worker->last_words, " / "));
+  }
+
+  // ---- orders
+
+  void send_load(const WorkerPtr& worker) {
+    if (std::exchange(worker->load_sent, true)) return;
+    const LoadOrder& order = *worker->order;
+    worker->start_took = std::max(Duration(), std::chrono::steady_clock::now() - worker->ordered_at);
+    const wire::Load load{.generation = order.generation,
+                          .kind = order.model.kind,
+                          .path = order.model.artifact.path,
+                          .projector = order.model.artifact.projector,
+                          .options = order.options,
+                          .alias = order.model.id.str(),
+                          .sampling = order.model.sampling,
+                          .slot_folder = options.state_folder};
+    std::string line = wire::encode(wire::ToWorker(load));
+    line.pop_back();  // the link adds the line's end
+    if (auto sent = worker->link->write_line(line); !sent) tell_failed(worker, sent.error());
+  }
+
+  void load(LoadOrder order) {
+    WorkerPtr worker = std::exchange(standby, nullptr);
+    const auto ordered_at = std::chrono::steady_clock::now();
+    const InstanceId instance = order.instance;
+    const Generation generation = order.generation;
+    if (!worker) {
+      auto fresh = spawn(false);
+      if (!fresh) {
+        // The arbiter answers with stop(), which finds nobody and says so.
+        listener.post(LoadFailed{instance, generation,
+                                 std::move(fresh).error().with_context("a worker could not be started")});
+        return;
+      }
+      worker = *fresh;
+      run([worker](auto self) { return self->attend(worker); });
+    }
+    worker->ordered_at = ordered_at;
+    worker->order = std::move(order);
+    workers.emplace(instance, worker);
+    listener.post(WorkerTaken{instance, generation, worker->process->pid()});
+    if (worker->hello) send_load(worker);
+  }
+
+  void stop(InstanceId instance, Generation generation, Duration grace) {
+    const auto it = workers.find(instance);
+    if (it == workers.end() || it->second->order->generation != generation) {
+      listener.post(WorkerExited{.instance = instance,
+                                 .generation = generation,
+                                 .how = "was never started",
+                                 .held_before = {},
+                                 .reclaimable_before = {}});
+      return;
+    }
+    const WorkerPtr worker = it->second;
+    if (std::exchange(worker->stopping, true)) {
+      worker->process->signal(9);
+      return;
+    }
+    worker->before_stop = measure(worker->process->identity());
+    run([worker, grace](auto) -> Task<> { co_await worker->process->stop(grace); });
+  }
+
+  // ---- the standby
+
+  void want_standby() {
+    if (!options.standby || standby || standby_due || closed) return;
+    if (standby_pause > Duration()) {
+      standby_due = true;
+      run([](auto self) -> Task<> {
+        asio::steady_timer timer(self->executor, self->standby_pause);
+        co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+        self->standby_due = false;
+        if (!self->closed) self->start_standby();
+      });
+      return;
+    }
+    start_standby();
+  }
+
+  Result<WorkerPtr> start_standby() {
+    auto worker = spawn(false);
+    if (!worker) {
+      if (listener.log) listener.log(fmt::format("no standby worker: {}", worker.error().message));
+      return worker;
+    }
+    standby = *worker;
+    run([worker = *worker](auto self) { return self->attend(worker); });
+    return worker;
+  }
+
+  // ---- looking into files
+
+  Task<Result<Inspection>> inspect(std::filesystem::path path, LoadOptions load_options) {
+    const auto crashed = [&path](std::string how) {
+      return fail(ErrorCode::kInvalidArgument,
+                  fmt::format("{} is not a model file that can be read: the reader {}", path.string(), how),
+                  "invalid_artifact");
+    };
+    LM_CO_TRY(const WorkerPtr worker, spawn(true));
+    // However this ends, the process ends with it.
+    const auto deadline = std::chrono::steady_clock::now() + options.inspect_limit;
+    wire::Inspect order{
+        .id = 1, .path = path, .projector = {}, .options = std::move(load_options), .exact = false};
+    std::string line = wire::encode(wire::ToWorker(std::move(order)));
+    line.pop_back();
+    LM_CO_TRY_VOID(worker->link->write_line(line));
+    for (;;) {
+      const auto read = co_await worker->link->read_line(
+          kLongestLine, std::max<Duration>(Duration(1), deadline - std::chrono::steady_clock::now()));
+      if (!read) {
+        if (read.error().code == ErrorCode::kDeadlineExceeded)
+          co_return crashed(
+              fmt::format("did not come to an end within {:.0f} s", seconds(options.inspect_limit)));
+        const auto status = co_await worker->process->stop(std::chrono::milliseconds(200));
+        co_return crashed(to_string(status));
+      }
+      const auto message = wire::decode_from_worker(*read);
+      if (!message) co_return crashed("answered nonsense");
+      if (!*message) continue;
+      if (const auto* hello = std::get_if<wire::Hello>(&**message)) {
+        LM_CO_TRY_VOID(wire::check_protocol(*hello));
+      } else if (const auto* failed = std::get_if<wire::Failed>(&**message)) {
+        co_return fail(failed->error);
+      } else if (const auto* found = std::get_if<wire::Inspected>(&**message)) {
+        co_return Inspection{.name = found->name,
+                             .architecture = found->architecture,
+                             .quantization = found->quantization,
+                             .chat_template = found->chat_template,
+                             .fingerprint = found->fingerprint,
+                             .parameters = found->parameters,
+                             .size = found->size,
+                             .context_train = found->context_train,
+                             .layers = found->layers,
+                             .kind = found->kind,
+                             .predicted = found->predicted};
+      }
+    }
+  }
+};
+
+Workers::Workers(asio::any_io_executor executor, WorkersOptions options, Listener listener, Measure measure)
+    : impl_(std::make_shared<Impl>(std::move(executor), std::move(options), std::move(listener),
+                                   std::move(measure))) {}
+
+Workers::~Workers() {
+  impl_->closed = true;
+  impl_->listener.post = [](Event) {};
+  for (const auto& [id, worker] : impl_->workers) worker->process->signal(9);
+  if (impl_->standby) impl_->standby->process->signal(9);
+}
+
+Task<Result<void>> Workers::start() {
+  const auto impl = impl_;
+  LM_CO_TRY(const auto worker, impl->start_standby());
+  co_await worker->greeted.wait(impl->options.start_limit + std::chrono::seconds(1));
+  if (worker->unusable) co_return fail(*worker->unusable);
+  if (!worker->hello)
+    co_return fail(
+        ErrorCode::kUnavailable,
+        fmt::format("{} could not be started{}", impl->options.program.string(), Impl::last_words(worker)),
+        "worker_died");
+  co_return Result<void>();
+}
+
+const std::string& Workers::engine() const {
+  return impl_->engine;
+}
+void Workers::load(LoadOrder order) {
+  impl_->load(std::move(order));
+}
+void Workers::stop(InstanceId instance, Generation generation, Duration grace) {
+  impl_->stop(instance, generation, grace);
+}
+
+Task<Result<Inspection>> Workers::inspect(std::filesystem::path path, LoadOptions options) {
+  const auto impl = impl_;
+  co_return co_await impl->inspect(std::move(path), std::move(options));
+}
+
+std::shared_ptr<http::Client> Workers::client(InstanceId instance) const {
+  const auto it = impl_->workers.find(instance);
+  return it == impl_->workers.end() ? nullptr : it->second->client;
+}
+
+std::optional<WorkerReport> Workers::report(InstanceId instance) const {
+  const auto it = impl_->workers.find(instance);
+  return it == impl_->workers.end() ? std::nullopt : it->second->report;
+}
+
+std::vector<Workers::Running> Workers::running() const {
+  std::vector<Running> result;
+  for (const auto& [id, worker] : impl_->workers) result.push_back({id, worker->process->identity()});
+  return result;
+}
+
+std::optional<os::ProcessIdentity> Workers::standby() const {
+  return impl_->standby ? std::optional(impl_->standby->process->identity()) : std::nullopt;
+}
+
+Task<void> Workers::shut_down(Duration grace) {
+  const auto impl = impl_;
+  impl->closed = true;
+  if (impl->standby) impl->standby->process->signal(15);
+  for (const auto& [id, worker] : impl->workers) {
+    if (!worker->stopping) impl->stop(id, worker->order->generation, grace);
+  }
+  impl->gate.close();
+  if (!co_await impl->gate.wait_empty(grace + std::chrono::seconds(2))) {
+    for (const auto& [id, worker] : impl->workers) worker->process->signal(9);
+    if (impl->standby) impl->standby->process->signal(9);
+    co_await impl->gate.wait_empty(std::chrono::seconds(2));
+  }
+}
+
+}  // namespace lm::backend

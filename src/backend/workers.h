@@ -1,0 +1,104 @@
+// The worker processes: one warm standby, one for each model that loads or is loaded, and throw-away ones
+// that look into files. Executes what it is told and reports what happens as events; decides nothing.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <boost/asio/any_io_executor.hpp>
+
+#include "base/result.h"
+#include "base/task.h"
+#include "domain/event.h"
+#include "http/client.h"
+#include "os/process.h"
+
+namespace lm::backend {
+
+// What a file says of itself, read in a sandbox, and what it would take with the options asked about.
+struct Inspection {
+  std::string name, architecture, quantization, chat_template, fingerprint;
+  std::int64_t parameters = 0;
+  Bytes size;
+  int context_train = 0;
+  int layers = 0;
+  ModelKind kind = ModelKind::kGeneration;
+  std::vector<DeviceMemory> predicted;
+};
+
+// What a worker told when it was ready.
+struct WorkerReport {
+  std::vector<DeviceMemory> memory;
+  int slots = 1;
+  int context = 0;
+  int context_train = 0;
+  std::vector<std::string> capabilities;  // "chat", "tools", "vision", "embedding", "rerank"
+};
+
+struct WorkersOptions {
+  std::filesystem::path program;       // llm-worker
+  std::filesystem::path run_folder;    // sockets and records of running workers
+  std::filesystem::path state_folder;  // slots' saved states; empty: none are saved
+  std::filesystem::path log_file;      // of the workers' own lines
+  bool standby = true;
+  Duration start_limit = std::chrono::seconds(20);  // from exec to hello
+  Duration inspect_limit = std::chrono::seconds(10);
+};
+
+struct LoadOrder {
+  InstanceId instance;
+  Generation generation;
+  Model model;
+  LoadOptions options;
+};
+
+// One thread, the one that starts processes. Everything it starts dies with it.
+class Workers {
+ public:
+  // Told of everything that happens to workers, in order. Events are WorkerTaken, LoadProgressed,
+  // LoadSucceeded, LoadFailed and WorkerExited, the last exactly once for each load().
+  struct Listener {
+    std::function<void(Event)> post;
+    std::function<void(ModelId, InstanceId, std::vector<Phase>)> phases;  // of a load that has succeeded
+    std::function<void(std::string_view)> log;                            // a line for people
+  };
+  // Reads what a process holds; empty where it cannot be told.
+  using Measure = std::function<std::optional<ProcessReading>(os::ProcessIdentity)>;
+
+  Workers(boost::asio::any_io_executor executor, WorkersOptions options, Listener listener, Measure measure);
+  ~Workers();
+  Workers(const Workers&) = delete;
+  Workers& operator=(const Workers&) = delete;
+
+  // Starts the standby, and learns the engine's version from its hello.
+  Task<Result<void>> start();
+  const std::string& engine() const;  // "v0.5.0 cpu"; empty before start()
+
+  void load(LoadOrder order);
+  void stop(InstanceId instance, Generation generation, Duration grace);
+  Task<Result<Inspection>> inspect(std::filesystem::path path, LoadOptions options);
+
+  // The connection pool to a ready worker; null where there is none of that instance.
+  std::shared_ptr<http::Client> client(InstanceId instance) const;
+  std::optional<WorkerReport> report(InstanceId instance) const;
+
+  struct Running {
+    InstanceId instance;
+    os::ProcessIdentity process;
+  };
+  std::vector<Running> running() const;  // those with an instance
+  std::optional<os::ProcessIdentity> standby() const;
+
+  // Ends all; returns when the last is reaped.
+  Task<void> shut_down(Duration grace);
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace lm::backend

@@ -1,0 +1,118 @@
+#include "runtime/catalog.h"
+
+#include <algorithm>
+#include <cctype>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+namespace lm::runtime {
+namespace {
+
+std::string fold(std::string_view text) {
+  std::string lower(text);
+  std::ranges::transform(lower, lower.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return lower;
+}
+
+// Edits from one to the other, for a hint; both are short.
+std::size_t distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t above = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0U : 1U)});
+      diagonal = above;
+    }
+  }
+  return row.back();
+}
+
+}  // namespace
+
+Catalog::Catalog(std::vector<Model> models, std::map<std::string, ModelId> roles)
+    : models_(std::move(models)), roles_(std::move(roles)) {
+  // Ids before aliases, so that no alias hides a model.
+  for (const Model& model : models_) names_.emplace(model.id.str(), model.id);
+  for (const Model& model : models_) {
+    for (const std::string& alias : model.aliases) names_.emplace(alias, model.id);
+  }
+  for (const auto& [name, id] : names_) folded_.emplace(fold(name), id);
+}
+
+const Model* Catalog::find(const ModelId& id) const {
+  const auto it = std::ranges::find(models_, id, &Model::id);
+  return it == models_.end() ? nullptr : &*it;
+}
+
+std::vector<std::string> Catalog::roles_of(const ModelId& id) const {
+  std::vector<std::string> roles;
+  for (const auto& [role, model] : roles_) {
+    if (model == id) roles.push_back(role);
+  }
+  return roles;
+}
+
+const ModelId* Catalog::lookup(std::string_view name) const {
+  if (const auto it = names_.find(name); it != names_.end()) return &it->second;
+  if (const auto it = folded_.find(fold(name)); it != folded_.end()) return &it->second;
+  return nullptr;
+}
+
+Result<ModelId> Catalog::resolve(std::string_view name, ModelKind kind) const {
+  const std::string_view asked = name;
+  if (name.empty()) name = kind == ModelKind::kEmbedding ? "embedding" : "chat";
+  if (name == "local_default") name = "chat";
+  constexpr std::string_view kLocal = "local/";
+  if (name.starts_with(kLocal)) {
+    name.remove_prefix(kLocal.size());
+  } else if (const auto role = roles_.find(std::string(name)); role != roles_.end()) {
+    return role->second;
+  }
+  if (const ModelId* id = lookup(name)) return *id;
+
+  const auto no_model = [](std::string message) -> Error {
+    return {.code = ErrorCode::kNotFound,
+            .message = std::move(message),
+            .reason = "model_not_found",
+            .fields = {{"param", "model"}},
+            .retry_after = {}};
+  };
+  if (models_.empty()) {
+    return fail(
+        no_model("there is no model yet: put a GGUF file into a model folder, or name one under models: in "
+                 "the configuration"));
+  }
+  if (asked.empty() || asked == "local_default") {
+    return fail(no_model(fmt::format(
+        "no model was named, and no model has the role {}; name one under roles: in the configuration",
+        name)));
+  }
+  std::vector<std::pair<std::size_t, std::string>> nearest;
+  const std::string folded = fold(name);
+  for (const auto& [known, id] : folded_) {
+    const bool contains = !folded.empty() && (known.find(folded) != std::string::npos ||
+                                              folded.find(known) != std::string::npos);
+    const std::size_t edits = contains ? 0 : distance(folded.substr(0, 128), known.substr(0, 128));
+    if (edits <= std::max<std::size_t>(2, known.size() / 3)) nearest.emplace_back(edits, id.str());
+  }
+  std::ranges::sort(nearest);
+  std::vector<std::string> names;
+  for (const auto& [edits, id] : nearest) {
+    if (std::ranges::find(names, id) == names.end()) names.push_back(id);
+    if (names.size() == 3) break;
+  }
+  Error error =
+      no_model(names.empty() ? fmt::format("no model is named {}; llm-manager list shows those there are",
+                                           asked.substr(0, 200))
+                             : fmt::format("no model is named {}; did you mean {}?", asked.substr(0, 200),
+                                           fmt::join(names, " or ")));
+  if (!names.empty()) error.fields.emplace_back("nearest", fmt::format("{}", fmt::join(names, ", ")));
+  return fail(std::move(error));
+}
+
+}  // namespace lm::runtime

@@ -1,0 +1,40 @@
+// Which model a name means. Built anew when the configuration or a model folder changes; never asks the disk
+// or an upstream.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "domain/model.h"
+
+namespace lm::runtime {
+
+class Catalog {
+ public:
+  Catalog() = default;
+  // `roles`: role name ("chat", "knowledge", "translation", "embedding") to the model id it stands for; a
+  // role without a model is left out.
+  Catalog(std::vector<Model> models, std::map<std::string, ModelId> roles);
+
+  const std::vector<Model>& models() const { return models_; }
+  const Model* find(const ModelId& id) const;
+  std::vector<std::string> roles_of(const ModelId& id) const;
+
+  // A name in a request: a role, "local_default" (the chat role), "local/NAME", an id, an alias; then the
+  // same without regard to case. Empty: the embedding role where `kind` is kEmbedding, else the chat role.
+  // kNotFound "model_not_found" names the nearest.
+  Result<ModelId> resolve(std::string_view name, ModelKind kind = ModelKind::kGeneration) const;
+
+ private:
+  const ModelId* lookup(std::string_view name) const;
+
+  std::vector<Model> models_;
+  std::map<std::string, ModelId> roles_;
+  std::map<std::string, ModelId, std::less<>> names_;   // ids and aliases
+  std::map<std::string, ModelId, std::less<>> folded_;  // the same in lower case
+};
+
+}  // namespace lm::runtime

@@ -1,0 +1,175 @@
+#include "runtime/command_runner.h"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include "base/assert.h"
+#include "base/log.h"
+
+namespace lm::runtime {
+namespace {
+
+namespace asio = boost::asio;
+
+// A worker without a model: its code, its stacks, its allocator. Added to a prediction, which knows only the
+// model.
+constexpr Bytes kProcessOverhead = mib(24);
+// Instances whose model is still asked for after their end (release reports, phases).
+constexpr std::size_t kRemembered = 256;
+
+}  // namespace
+
+void CommandRunner::run(const Command& command) {
+  std::visit([this](const auto& c) { on(c); }, command);
+}
+
+const ModelId* CommandRunner::model_of(InstanceId instance) const {
+  const auto it = models_.find(instance);
+  return it == models_.end() ? nullptr : &it->second;
+}
+
+void CommandRunner::spawn(Task<> task) {
+  auto hold = seams_.gate.enter();
+  if (!hold) return;  // stopping: the arbiter's deadlines end what waits for this
+  asio::co_spawn(
+      seams_.executor,
+      [](Task<> work, Gate::Hold) -> Task<> { co_await std::move(work); }(std::move(task), std::move(*hold)),
+      asio::detached);
+}
+
+// ---- loads
+
+void CommandRunner::on(const PredictFootprint& c) {
+  models_.insert_or_assign(c.instance, c.model);
+  while (models_.size() > kRemembered) models_.erase(models_.begin());
+  const Model* model = seams_.model(c.model);
+  if (model == nullptr) {
+    seams_.post(FootprintPredicted{c.instance, c.generation, std::nullopt,
+                                   Error{.code = ErrorCode::kNotFound,
+                                         .message = c.model.str() + " is no longer configured",
+                                         .reason = "model_not_found",
+                                         .fields = {},
+                                         .retry_after = {}}});
+    return;
+  }
+  // Room is about to be decided on: by what is free now.
+  seams_.sampler.sample();
+  if (auto known =
+          seams_.records.footprint(footprint_key(model->artifact, model->load, seams_.workers.engine()))) {
+    seams_.post(FootprintPredicted{c.instance, c.generation, std::move(known), std::nullopt});
+    return;
+  }
+  spawn(predict(c, model->artifact.path, model->load));
+}
+
+Task<> CommandRunner::predict(PredictFootprint command, std::filesystem::path path, LoadOptions options) {
+  auto found = co_await seams_.workers.inspect(std::move(path), std::move(options));
+  if (!found) {
+    seams_.post(
+        FootprintPredicted{command.instance, command.generation, std::nullopt, std::move(found).error()});
+    co_return;
+  }
+  Footprint footprint;
+  for (const DeviceMemory& device : found->predicted)
+    footprint.bytes.add(device.device, device.weights + device.context + device.compute);
+  footprint.bytes.add(host_device(), kProcessOverhead);
+  seams_.post(FootprintPredicted{command.instance, command.generation, std::move(footprint), std::nullopt});
+}
+
+void CommandRunner::on(const StartLoad& c) {
+  models_.insert_or_assign(c.instance, c.model);
+  const Model* model = seams_.model(c.model);
+  if (model == nullptr) {
+    // Taken out of the configuration in this very turn. The stop that follows finds no worker and says so.
+    seams_.post(LoadFailed{c.instance, c.generation,
+                           Error{.code = ErrorCode::kNotFound,
+                                 .message = c.model.str() + " is no longer configured",
+                                 .reason = "model_not_found",
+                                 .fields = {},
+                                 .retry_after = {}}});
+    return;
+  }
+  seams_.workers.load(
+      {.instance = c.instance, .generation = c.generation, .model = *model, .options = c.options});
+}
+
+void CommandRunner::on(const StopInstance& c) {
+  seams_.sampler.sample();  // what it holds before, and what its device had free
+  seams_.workers.stop(c.instance, c.generation, c.grace);
+}
+
+void CommandRunner::on(const MeasureRelease& c) {
+  spawn(measure_release(c));
+}
+
+Task<> CommandRunner::measure_release(MeasureRelease command) {
+  const Duration wait = command.not_before - seams_.clock.now();
+  if (wait > Duration()) {
+    asio::steady_timer timer(seams_.executor, wait);
+    co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+  }
+  seams_.post(seams_.sampler.measure_release(command.instance, command.generation));
+}
+
+// ---- requests and jobs
+
+void CommandRunner::on(const GrantLease& c) {
+  seams_.leases.grant(c);
+}
+void CommandRunner::on(const RejectRequest& c) {
+  seams_.leases.reject(c);
+}
+void CommandRunner::on(const CutRequests& c) {
+  seams_.leases.cut(c);
+}
+
+void CommandRunner::on(const FinishJob& c) {
+  seams_.jobs.finish(c);
+  seams_.hub.publish(JobFinished{c.job, c.error});
+}
+
+// ---- records and news
+
+void CommandRunner::on(const RecordFootprint& c) {
+  const Model* model = seams_.model(c.model);
+  if (model == nullptr) return;
+  seams_.records.learn(footprint_key(model->artifact, c.options, seams_.workers.engine()), c.footprint,
+                       c.load_took);
+}
+
+void CommandRunner::on(const RecordDecision& c) {
+  const std::int64_t now_ms = unix_time_ms();
+  seams_.records.decide(c.decision, now_ms);
+  if (c.decision.kind == DecisionKind::kFail) seams_.records.died(c.decision.model, c.decision.why);
+  if (c.decision.kind == DecisionKind::kFail || c.decision.kind == DecisionKind::kRefuse) {
+    log::warning("{}: {}", c.decision.model.str(), c.decision.why);
+  } else {
+    log::info("{}: {}", c.decision.model.empty() ? "every local model" : c.decision.model.str(),
+              c.decision.why);
+  }
+  seams_.hub.publish(c.decision);
+}
+
+void CommandRunner::on(const PublishState& c) {
+  log::debug("{} is {}", c.model.str(), to_string(c.state));
+  seams_.hub.publish(c);
+}
+
+void CommandRunner::on(const RecordHold& c) {
+  seams_.records.hold(c);
+}
+void CommandRunner::on(const RecordPin& c) {
+  seams_.records.pin(c);
+}
+
+void CommandRunner::on(const ArmTimer&) {
+  LM_ASSERT(false, "the control loop keeps the timer");
+}
+void CommandRunner::on(const FinishShutdown&) {
+  shut_down_.open();
+}
+
+}  // namespace lm::runtime

@@ -1,0 +1,76 @@
+// Carries out what the arbiter commands, one command at a time and without waiting: what takes time goes on
+// in a task, and its outcome comes back as an event.
+#pragma once
+
+#include <deque>
+#include <functional>
+
+#include <boost/asio/any_io_executor.hpp>
+
+#include "backend/workers.h"
+#include "base/clock.h"
+#include "base/gate.h"
+#include "base/latch.h"
+#include "domain/command.h"
+#include "runtime/event_hub.h"
+#include "runtime/jobs.h"
+#include "runtime/lease.h"
+#include "runtime/memory_sampler.h"
+#include "runtime/records.h"
+
+namespace lm::runtime {
+
+class CommandRunner {
+ public:
+  // Everything it acts on; all of it must outlive it.
+  struct Seams {
+    boost::asio::any_io_executor executor;
+    const Clock& clock;
+    std::function<void(Event)> post;
+    Leases& leases;
+    Jobs& jobs;
+    EventHub& hub;
+    backend::Workers& workers;
+    MemorySampler& sampler;
+    Records& records;
+    Gate& gate;
+    std::function<const Model*(const ModelId&)> model;
+  };
+
+  explicit CommandRunner(Seams seams) : seams_(std::move(seams)), shut_down_(seams_.executor) {}
+
+  void run(const Command& command);
+
+  // Opens with FinishShutdown.
+  const Latch& shut_down() const { return shut_down_; }
+  // The model of an instance that is or was alive.
+  const ModelId* model_of(InstanceId instance) const;
+
+ private:
+  void on(const PredictFootprint& c);
+  void on(const StartLoad& c);
+  void on(const BeginDrain&) {}
+  void on(const CutRequests& c);
+  void on(const StopInstance& c);
+  void on(const MeasureRelease& c);
+  void on(const GrantLease& c);
+  void on(const RejectRequest& c);
+  void on(const FinishJob& c);
+  void on(const RecordFootprint& c);
+  void on(const RecordDecision& c);
+  void on(const PublishState& c);
+  void on(const RecordHold& c);
+  void on(const RecordPin& c);
+  void on(const ArmTimer&);
+  void on(const FinishShutdown&);
+
+  Task<> predict(PredictFootprint command, std::filesystem::path path, LoadOptions options);
+  Task<> measure_release(MeasureRelease command);
+  void spawn(Task<> task);
+
+  Seams seams_;
+  Latch shut_down_;
+  std::map<InstanceId, ModelId> models_;
+};
+
+}  // namespace lm::runtime

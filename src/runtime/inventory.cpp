@@ -1,0 +1,68 @@
+#include "runtime/inventory.h"
+
+#include <algorithm>
+#include <array>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include "config/model_folder.h"
+#include "config/models.h"
+
+namespace lm::runtime {
+namespace {
+
+constexpr std::array<std::string_view, 4> kRoles = {"chat", "knowledge", "translation", "embedding"};
+
+Error missing(const Model& model, std::string why) {
+  return {.code = ErrorCode::kNotFound,
+          .message = fmt::format("{}: {} {}", model.origin, model.artifact.path.string(), why),
+          .reason = "io_error",
+          .fields = {{"path", model.artifact.path.string()}},
+          .retry_after = {}};
+}
+
+// Whether the file is there and which one it is: a file that was replaced has another fingerprint. Its
+// content is read by workers only.
+void look_at(Model& model) {
+  if (model.problem) return;
+  struct stat found{};
+  if (::stat(model.artifact.path.c_str(), &found) != 0) {
+    model.problem = missing(model, "is not there; correct model_path");
+  } else if (S_ISDIR(found.st_mode)) {
+    model.problem = missing(model, "is a folder; model_path names a GGUF file");
+  } else if (::access(model.artifact.path.c_str(), R_OK) != 0) {
+    model.problem = missing(model, "may not be read by this user");
+  } else {
+    if (model.artifact.size == Bytes()) model.artifact.size = Bytes(found.st_size);
+    model.artifact.fingerprint =
+        fmt::format("{}-{}-{}.{}", found.st_ino, found.st_size, found.st_mtim.tv_sec, found.st_mtim.tv_nsec);
+  }
+}
+
+}  // namespace
+
+Inventory take_inventory(const config::Config& config, const std::vector<std::filesystem::path>& folders) {
+  std::vector<std::filesystem::path> all;
+  for (const std::string& folder : config.model_folders) all.emplace_back(folder);
+  all.insert(all.end(), folders.begin(), folders.end());
+  config::FolderScan scan = config::scan_model_folders(all);
+
+  Inventory inventory;
+  for (const config::Warning& warning : scan.warnings)
+    inventory.warnings.push_back(config::to_string(warning));
+  inventory.models = config::to_models(config, scan.models);
+  for (Model& model : inventory.models) {
+    look_at(model);
+    if (model.problem)
+      inventory.warnings.push_back(fmt::format("{}: {}", model.id.str(), model.problem->message));
+    for (const std::string_view role : kRoles) {
+      if (std::erase(model.aliases, role) > 0) inventory.roles.emplace(role, model.id);
+    }
+    std::erase(model.aliases, "local_default");
+  }
+  return inventory;
+}
+
+}  // namespace lm::runtime

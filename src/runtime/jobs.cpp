@@ -1,0 +1,48 @@
+#include "runtime/jobs.h"
+
+#include "base/assert.h"
+
+namespace lm::runtime {
+
+JobId Jobs::open(std::string kind, ModelId model, TimePoint now) {
+  const JobId id(++last_);
+  entries_.emplace(id, Entry{.job = {.id = id,
+                                     .kind = std::move(kind),
+                                     .model = std::move(model),
+                                     .asked_at = now,
+                                     .done = false,
+                                     .error = {},
+                                     .result = {}},
+                             .done = Latch(executor_)});
+  return id;
+}
+
+void Jobs::finish(const FinishJob& command) {
+  const auto it = entries_.find(command.job);
+  LM_ASSERT(it != entries_.end() && !it->second.job.done, "a job ends once");
+  Entry& entry = it->second;
+  entry.job.done = true;
+  entry.job.error = command.error;
+  entry.job.result = command.result;
+  entry.done.open();
+  finished_.push_back(command.job);
+  if (finished_.size() > kKept) {
+    entries_.erase(finished_.front());
+    finished_.pop_front();
+  }
+}
+
+const Job* Jobs::find(JobId id) const {
+  const auto it = entries_.find(id);
+  return it == entries_.end() ? nullptr : &it->second.job;
+}
+
+Task<const Job*> Jobs::wait(JobId id, Duration limit) {
+  const auto it = entries_.find(id);
+  if (it == entries_.end()) co_return nullptr;
+  const Latch done = it->second.done;
+  if (!co_await done.wait(limit)) co_return nullptr;
+  co_return find(id);
+}
+
+}  // namespace lm::runtime

@@ -1,0 +1,88 @@
+// A request's hold on a ready instance, and the waiting for it.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include <boost/asio/any_io_executor.hpp>
+
+#include "base/latch.h"
+#include "base/result.h"
+#include "domain/command.h"
+
+namespace lm::runtime {
+
+class Leases;
+
+// Move-only; blocks eviction of its instance while it lives; ends exactly once, by release() or its
+// destructor.
+class Lease {
+ public:
+  Lease() = default;
+  Lease(Lease&&) noexcept = default;
+  Lease& operator=(Lease&& other) noexcept;
+  ~Lease() { release(); }
+
+  const ModelId& model() const;
+  InstanceId instance() const;
+  // Why it was taken back while it was held; empty: it was not. Its connection to the worker ends by itself.
+  std::optional<Error> cut() const;
+  // How long it was waited for.
+  Duration waited() const;
+  void release();
+
+ private:
+  friend class Leases;
+  struct State;
+  explicit Lease(std::shared_ptr<State> state) : state_(std::move(state)) {}
+  std::shared_ptr<State> state_;
+};
+
+// Who waits for a lease and who holds one. One thread; owned by the runtime.
+class Leases {
+ public:
+  using Post = std::function<void(Event)>;
+  using Now = std::function<TimePoint()>;
+
+  Leases(boost::asio::any_io_executor executor, Post post, Now now);
+
+  struct Wish {
+    ModelId model;
+    PriorityClass priority = PriorityClass::kInteractive;
+    std::optional<TimePoint> deadline;
+  };
+  // A wish that was told to the arbiter: a ticket that is dropped unanswered takes it back, one that was
+  // granted and not taken ends the lease.
+  class Ticket {
+   public:
+    Ticket(Ticket&&) noexcept = default;
+    ~Ticket();
+    bool decided() const;
+    // True once decided, false where `limit` passed first.
+    Task<bool> wait(Duration limit);
+    // Legal once decided, once.
+    Result<Lease> take();
+
+   private:
+    friend class Leases;
+    explicit Ticket(std::shared_ptr<Lease::State> state) : state_(std::move(state)) {}
+    std::shared_ptr<Lease::State> state_;
+  };
+  Ticket ask(Wish wish);
+
+  void grant(const GrantLease& command);
+  void reject(const RejectRequest& command);
+  void cut(const CutRequests& command);
+
+  std::size_t held() const;
+
+ private:
+  friend class Lease;
+  friend class Ticket;
+  struct Shared;
+  std::shared_ptr<Shared> shared_;
+};
+
+}  // namespace lm::runtime

@@ -1,0 +1,188 @@
+#include "runtime/records.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include <fmt/format.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "store/database.h"
+#include "store/death_tally.h"
+#include "store/decisions.h"
+#include "store/desired.h"
+#include "store/footprints.h"
+
+namespace lm::runtime {
+namespace {
+
+// The name under which a hold over every local model is kept; no model has it, since ids have no spaces.
+const ModelId& every_model() {
+  static const ModelId kEvery("every local model");
+  return kEvery;
+}
+
+const ModelId& stored_name(const ModelId& model) {
+  return model.empty() ? every_model() : model;
+}
+
+// A decision's fields as text, one "name i 12" or "name s text" a line.
+std::string to_text(const std::vector<Error::Field>& fields) {
+  std::string text;
+  for (const auto& [name, value] : fields) {
+    if (const auto* number = std::get_if<std::int64_t>(&value)) {
+      text += fmt::format("{} i {}\n", name, *number);
+    } else {
+      std::string line = std::get<std::string>(value);
+      std::ranges::replace(line, '\n', ' ');
+      text += fmt::format("{} s {}\n", name, line);
+    }
+  }
+  return text;
+}
+
+std::vector<Error::Field> fields_of(std::string_view text) {
+  std::vector<Error::Field> fields;
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+    const std::size_t space = line.find(' ');
+    if (space == std::string_view::npos || line.size() < space + 3) continue;
+    const std::string_view value = line.substr(space + 3);
+    if (line[space + 1] == 'i') {
+      std::int64_t number = 0;
+      std::from_chars(value.data(), value.data() + value.size(), number);
+      fields.emplace_back(line.substr(0, space), number);
+    } else {
+      fields.emplace_back(line.substr(0, space), std::string(value));
+    }
+  }
+  return fields;
+}
+
+std::optional<DecisionKind> kind_from(std::string_view text) {
+  for (int i = 0; i <= static_cast<int>(DecisionKind::kHold); ++i) {
+    if (to_string(static_cast<DecisionKind>(i)) == text) return static_cast<DecisionKind>(i);
+  }
+  return std::nullopt;
+}
+
+template <class T>
+void note(const Result<T>& written, std::string_view what) {
+  if (!written) log::warning("{} was not recorded: {}", what, written.error().message);
+}
+
+}  // namespace
+
+struct Records::Impl {
+  explicit Impl(store::Database::Opened opened)
+      : database(std::move(opened.database)),
+        warnings(std::move(opened.warnings)),
+        footprints(*database),
+        decisions(*database),
+        desired(*database),
+        deaths(*database) {}
+
+  std::unique_ptr<store::Database> database;
+  std::vector<std::string> warnings;
+  store::Footprints footprints;
+  store::Decisions decisions;
+  store::Desired desired;
+  store::DeathTally deaths;
+};
+
+Records::Records(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Records::~Records() = default;
+
+Result<std::unique_ptr<Records>> Records::open(const std::filesystem::path& data) {
+  LM_TRY(auto opened, store::Database::open(data));
+  return std::unique_ptr<Records>(new Records(std::make_unique<Impl>(std::move(opened))));
+}
+
+const std::vector<std::string>& Records::warnings() const {
+  return impl_->warnings;
+}
+
+DesiredRestored Records::desired() const {
+  DesiredRestored desired;
+  if (const auto holds = impl_->desired.holds()) {
+    for (const store::Wish& wish : *holds)
+      desired.holds.push_back(
+          {wish.model == every_model() ? ModelId() : wish.model, wish.who, wish.since_ms});
+  } else {
+    log::warning("the holds of before could not be read: {}", holds.error().message);
+  }
+  if (const auto pins = impl_->desired.pins()) {
+    for (const store::Wish& wish : *pins) desired.pins.push_back(wish.model);
+  }
+  return desired;
+}
+
+void Records::hold(const RecordHold& record) {
+  const ModelId& model = stored_name(record.model);
+  if (record.held) {
+    note(impl_->desired.hold({model, record.who, record.unix_ms}), "the hold");
+  } else {
+    note(impl_->desired.end_hold(model), "the end of the hold");
+  }
+}
+
+void Records::pin(const RecordPin& record) {
+  if (record.pinned) {
+    note(impl_->desired.pin({record.model, "", unix_time_ms()}), "the pin");
+  } else {
+    note(impl_->desired.unpin(record.model), "the end of the pin");
+  }
+}
+
+std::optional<Footprint> Records::footprint(const std::string& key) const {
+  const auto learned = impl_->footprints.get(key);
+  if (!learned || !*learned) return std::nullopt;
+  return Footprint{(*learned)->bytes, FootprintSource::kMeasured};
+}
+
+void Records::learn(const std::string& key, const Footprint& footprint, Duration load_took) {
+  note(impl_->footprints.put(key, footprint.bytes, Bytes(), load_took, unix_time_ms()),
+       "a learned footprint");
+}
+
+void Records::decide(const Decision& decision, std::int64_t at_ms) {
+  note(impl_->decisions.append({.at_ms = at_ms,
+                                .kind = std::string(to_string(decision.kind)),
+                                .model = decision.model.str(),
+                                .why = decision.why,
+                                .fields = to_text(decision.fields)}),
+       "a decision");
+}
+
+std::vector<StoredDecision> Records::decisions(std::string_view model, std::size_t limit) const {
+  store::DecisionQuery query{.model = {},
+                             .since_ms = {},
+                             .before_id = {},
+                             .most = static_cast<int>(std::min<std::size_t>(limit, 100'000))};
+  if (!model.empty()) query.model = std::string(model);
+  std::vector<StoredDecision> result;
+  const auto records = impl_->decisions.find(query);
+  if (!records) {
+    log::warning("the decisions could not be read: {}", records.error().message);
+    return result;
+  }
+  for (const store::DecisionRecord& record : *records) {
+    const auto kind = kind_from(record.kind);
+    if (!kind) continue;  // of a later version
+    result.push_back({record.at_ms,
+                      {.kind = *kind,
+                       .model = ModelId(record.model),
+                       .why = record.why,
+                       .fields = fields_of(record.fields)}});
+  }
+  return result;
+}
+
+void Records::died(const ModelId& model, std::string_view how) {
+  note(impl_->deaths.record(
+           {.artifact = model.str(), .at_ms = unix_time_ms(), .cause = "failed", .how = std::string(how)}),
+       "a worker's death");
+}
+
+}  // namespace lm::runtime

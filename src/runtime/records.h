@@ -1,0 +1,53 @@
+// What the runtime remembers over a restart: learned footprints, decisions, holds and pins. Never asked for
+// live truth; a record that cannot be written is a line in the log and no more.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "domain/command.h"
+
+namespace lm::runtime {
+
+struct StoredDecision {
+  std::int64_t at_ms = 0;
+  Decision decision;
+};
+
+class Records {
+ public:
+  // Opens DATA/state.db, which only the daemon that holds the data folder's lock may do.
+  static Result<std::unique_ptr<Records>> open(const std::filesystem::path& data);
+  ~Records();
+  Records(const Records&) = delete;
+  Records& operator=(const Records&) = delete;
+
+  // What happened to the database at opening, for the log.
+  const std::vector<std::string>& warnings() const;
+
+  DesiredRestored desired() const;
+  void hold(const RecordHold& record);
+  void pin(const RecordPin& record);
+
+  std::optional<Footprint> footprint(const std::string& key) const;
+  void learn(const std::string& key, const Footprint& footprint, Duration load_took);
+
+  void decide(const Decision& decision, std::int64_t at_ms);
+  // Newest first; empty `model`: all.
+  std::vector<StoredDecision> decisions(std::string_view model, std::size_t limit) const;
+
+  // A worker's death or a failed load.
+  void died(const ModelId& model, std::string_view how);
+
+ private:
+  struct Impl;
+  explicit Records(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace lm::runtime

@@ -1,0 +1,98 @@
+// The running daemon without its doors: control loop, workers, probes and store wired together. What api and
+// app talk to.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <boost/asio/any_io_executor.hpp>
+
+#include "backend/workers.h"
+#include "base/clock.h"
+#include "base/result.h"
+#include "base/task.h"
+#include "config/load.h"
+#include "domain/snapshot.h"
+#include "runtime/catalog.h"
+#include "runtime/event_hub.h"
+#include "runtime/jobs.h"
+#include "runtime/lease.h"
+#include "runtime/records.h"
+
+namespace lm::runtime {
+
+// Where things are, decided once at start.
+struct Places {
+  std::filesystem::path data;    // state that survives
+  std::filesystem::path run;     // sockets and records of processes
+  std::filesystem::path worker;  // the program
+  std::filesystem::path log_file;
+  std::vector<std::filesystem::path> model_folders;  // beside the configuration's
+};
+
+// One thread. Created, started, used, stopped; stop() must have returned before it is destroyed.
+class Runtime {
+ public:
+  // Reads the configuration again for a reload; the errors are those of config::load.
+  using ReadConfig = std::function<Result<config::Loaded>()>;
+
+  // `clock` must outlive it.
+  Runtime(boost::asio::any_io_executor executor, const Clock& clock, Places places, config::Loaded config,
+          ReadConfig read_config);
+  ~Runtime();
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
+
+  // Reaps what an earlier daemon left behind, opens the store, starts the standby worker, tells the arbiter
+  // of models and devices.
+  Task<Result<void>> start();
+  // Refuses new work, lets running answers end for at most `drain`, ends all workers.
+  Task<void> stop(Duration drain);
+
+  TimePoint now() const;
+  Snapshot snapshot() const;
+  const Catalog& catalog() const;
+  const config::Loaded& config() const;
+  const Places& places() const;
+  std::string engine() const;
+  EventHub& events();
+  Jobs& jobs();
+
+  // ---- requests
+  Leases::Ticket ask(Leases::Wish wish);
+  // The connections to a ready instance's worker; null where it is gone.
+  std::shared_ptr<http::Client> worker(InstanceId instance) const;
+  std::optional<backend::WorkerReport> report(InstanceId instance) const;
+  // For a comment while somebody waits: "tinyllama is loading: weights 40 %".
+  std::string waiting_note(const ModelId& model) const;
+
+  // ---- explicit wishes; `who` is for people
+  JobId load(ModelId model, std::string who, bool force);
+  JobId unload(std::optional<ModelId> model, std::string who, bool hold);
+  JobId pin(ModelId model, bool pinned);
+  // The one who waited for the job has left.
+  void abandon(JobId job);
+
+  Task<Result<backend::Inspection>> inspect(std::filesystem::path path);
+  // Newest first; empty `model`: all.
+  std::vector<StoredDecision> decisions(std::string_view model, std::size_t limit) const;
+  // The last measurement of each device, with its holders.
+  std::vector<DeviceReading> readings() const;
+  // The phases of the last load of an instance.
+  std::vector<Phase> phases(InstanceId instance) const;
+  // Reads configuration and model folders again: what changed, in words.
+  Result<ConfigReloaded> reload();
+  // Sentences about the configuration that people should read.
+  const std::vector<std::string>& warnings() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace lm::runtime
