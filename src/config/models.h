@@ -1,0 +1,20 @@
+// The local models of a configuration as domain values, with those of the model folders beside them. Pure.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "config/config.h"
+#include "domain/model.h"
+
+namespace lm::config {
+
+// The configured models by name, then the found ones that none of them names. A configured model whose
+// model_path is the name of a found one is that file; a found file that a configured model names by its path
+// is an alias of it. Roles and "local_default" are aliases of whichever model has them: models.llm and
+// models.embedding, and where those are not configured the first found model of that kind. No id or alias
+// stands twice. Whether a path is there is not looked at: only an entry without any path has a problem.
+std::vector<Model> to_models(const Config& config, std::span<const Model> found = {});
+
+}  // namespace lm::config

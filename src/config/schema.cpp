@@ -1,0 +1,392 @@
+#include "config/schema.h"
+
+#include <limits>
+
+#include "config/value.h"
+
+namespace lm::config {
+namespace {
+
+// The place of a value in a Config, const or not; `name` is what * stands for.
+#define LM_AT(expression) \
+  [](auto& c, [[maybe_unused]] const std::string& name) -> auto& { return expression; }
+
+template <class T, class Access>
+Key key(std::string path, Type<T> type, Access access, std::string help, std::string example = {}) {
+  return {.path = std::move(path),
+          .type = type.name,
+          .help = std::move(help),
+          .example = std::move(example),
+          .aliases = {},
+          .restart = false,
+          .read = [type, access](Config& config, const std::string& name,
+                                 const Node& node) -> std::optional<std::string> {
+            auto value = type.read(node);
+            if (!value) return std::move(value).error();
+            access(config, name) = *std::move(value);
+            return std::nullopt;
+          },
+          .print = [type, access](const Config& config,
+                                  const std::string& name) { return type.print(access(config, name)); }};
+}
+
+Key also_called(Key key, std::string alias) {
+  key.aliases.push_back(std::move(alias));
+  return key;
+}
+
+Key at_restart(Key key) {
+  key.restart = true;
+  return key;
+}
+
+constexpr int kNoLimit = std::numeric_limits<int>::max();
+
+Type<Location> location_type() {
+  return choice_type<Location>(
+      {{"auto", Location::kAuto}, {"local", Location::kLocal}, {"remote", Location::kRemote}});
+}
+
+void add_models(std::vector<Key>& keys) {
+  const auto add = [&keys](Key key) { keys.push_back(std::move(key)); };
+  add(key("models.*.model_path", text_type("a path, or the name of a model in a model folder"),
+          LM_AT(c.models.at(name).model_path),
+          "The GGUF file (the first of a split one), a Hugging Face folder, or a model's name. Relative to "
+          "this file. "
+          "MODEL_NAME and EMBEDDING_MODEL_NAME stand in for llm and embedding where it is not given.",
+          "models/Qwen3-8B-Q4_K_M.gguf"));
+  add(key("models.*.projector", text_type("a path"), LM_AT(c.models.at(name).projector),
+          "The multimodal projector; one that lies beside the model is found by itself.",
+          "models/mmproj-Qwen3-VL-8B.gguf"));
+  add(key("models.*.kind",
+          maybe(choice_type<ModelKind>({{"generation", ModelKind::kGeneration},
+                                        {"embedding", ModelKind::kEmbedding},
+                                        {"rerank", ModelKind::kRerank}})),
+          LM_AT(c.models.at(name).kind),
+          "What it does: generation, embedding or rerank; by its name where it is not given.", "generation"));
+  add(key("models.*.aliases", texts_type("a list of names"), LM_AT(c.models.at(name).aliases),
+          "Other names that requests may use.", "[gpt-4o-mini]"));
+  add(key("models.*.device", device_type(), LM_AT(c.models.at(name).load.device),
+          "Where it runs: auto, host (cpu), cuda, cuda0, … Without such a device it runs on the host, with a "
+          "warning."));
+  add(key("models.*.devices", texts_type("a list of devices"), LM_AT(c.models.at(name).devices),
+          "The only devices it may use; all where it is not given.", "[cuda0, cuda1]"));
+  add(key("models.*.reserve", device_amounts_type(), LM_AT(c.models.at(name).reserve),
+          "Memory to leave free when it is placed, on every device or device by device.", "1GB"));
+  add(key("models.*.max_length", maybe(integer_type(1, kNoLimit)), LM_AT(c.models.at(name).load.context),
+          "Context in tokens. What is written here is never made smaller when memory is short.", "4096"));
+  add(key("models.*.temperature", maybe(number_type(0, 5)), LM_AT(c.models.at(name).sampling.temperature),
+          "Sampling values for requests that leave them out.", "0.7"));
+  add(key("models.*.top_p", maybe(number_type(0, 1)), LM_AT(c.models.at(name).sampling.top_p), "", "0.9"));
+  add(key("models.*.top_k", maybe(integer_type(0, kNoLimit)), LM_AT(c.models.at(name).sampling.top_k), "",
+          "50"));
+  add(key("models.*.min_p", maybe(number_type(0, 1)), LM_AT(c.models.at(name).sampling.min_p), "", "0.05"));
+  add(key("models.*.repeat_penalty", maybe(number_type(0, 10)),
+          LM_AT(c.models.at(name).sampling.repeat_penalty), "", "1.1"));
+  add(key("models.*.max_tokens", maybe(integer_type(1, kNoLimit)),
+          LM_AT(c.models.at(name).sampling.max_tokens), "", "1024"));
+  add(also_called(key("models.*.quantize", text_type("the name of a quantization such as q4_k_m or 4bit"),
+                      LM_AT(c.models.at(name).quantize),
+                      "Bits to bring the weights down to; as the file is where it is not given.", "q4_k_m"),
+                  "quantization"));
+  add(key("models.*.batch_size", maybe(integer_type(1, kNoLimit)), LM_AT(c.models.at(name).batch_size),
+          "Texts that an embedding model is given at a time.", "32"));
+  add(key("models.*.batch_tokens", maybe(integer_type(1, kNoLimit)), LM_AT(c.models.at(name).load.batch),
+          "Tokens that are read in one step.", "512"));
+  add(key("models.*.parallel", maybe(integer_type(1, 1024)), LM_AT(c.models.at(name).load.parallel),
+          "Requests answered at the same time.", "2"));
+  add(key("models.*.gpu_layers", maybe(integer_type(0, kNoLimit)), LM_AT(c.models.at(name).load.gpu_layers),
+          "Layers on the card; as many as fit where it is not given.", "99"));
+  add(key("models.*.threads", maybe(integer_type(1, 4096)), LM_AT(c.models.at(name).load.threads),
+          "Threads on the host.", "4"));
+  add(key("models.*.kv_type", text_type("a type such as f16 or q8_0"), LM_AT(c.models.at(name).load.kv_type),
+          "Type of the KV cache: f16, q8_0, q4_0, …", "q8_0"));
+  add(key("models.*.pooling", text_type("mean, cls or last"), LM_AT(c.models.at(name).load.pooling),
+          "How an embedding model joins its tokens; what the model says where it is not given.", "mean"));
+  add(key("models.*.mmap", boolean_type(), LM_AT(c.models.at(name).load.mmap),
+          "Read the weights through a mapping of the file."));
+  add(key("models.*.pinned", boolean_type(), LM_AT(c.models.at(name).policy.pinned),
+          "Loaded at start, never evicted, never expires."));
+  add(key("models.*.keep_alive", maybe(keep_alive_type()), LM_AT(c.models.at(name).policy.keep_alive),
+          "Idle time until it is unloaded, or forever; residency.keep_alive where it is not given.",
+          "10min"));
+  add(key("models.*.weight", number_type(0.01, 100), LM_AT(c.models.at(name).policy.weight),
+          "Its share of the device when models compete."));
+}
+
+void add_upstreams(std::vector<Key>& keys) {
+  const auto add = [&keys](Key key) { keys.push_back(std::move(key)); };
+  add(key("ollama.url", url_type(), LM_AT(c.ollama.url), "Where Ollama listens."));
+  add(key("ollama.location", location_type(), LM_AT(c.ollama.location),
+          "Whether it shares this machine's devices: auto (by its address), local or remote."));
+
+  add(key("providers.*.base_url", url_type(), LM_AT(c.providers.at(name).base_url),
+          "Address of an OpenAI-compatible API.", "https://api.openai.com/v1"));
+  add(key("providers.*.api_key_env", text_type("the name of a variable"),
+          LM_AT(c.providers.at(name).api_key.env), "The variable (environment or .env) that has the key.",
+          "OPENAI_API_KEY"));
+  add(key("providers.*.api_key_file", text_type("a path"), LM_AT(c.providers.at(name).api_key.file),
+          "Or the file that has it.", "openai.key"));
+  add(key("providers.*.models", texts_type("a list of models"), LM_AT(c.providers.at(name).models),
+          "The models to offer; what it lists itself where it is not given.", "[gpt-4o-mini]"));
+  add(key("providers.*.location", location_type(), LM_AT(c.providers.at(name).location),
+          "Whether it shares this machine's devices: auto (by its address), local or remote."));
+
+  add(key("commands.*.command", texts_type("a program and its arguments, as a list"),
+          LM_AT(c.commands.at(name).command), "Program and arguments, without a shell.",
+          "[vllm, serve, \"Qwen/Qwen3-8B\", \"--port\", \"8000\"]"));
+  add(key("commands.*.base_url", url_type(), LM_AT(c.commands.at(name).base_url), "Where it then listens.",
+          "http://127.0.0.1:8000/v1"));
+  add(key("commands.*.working_folder", text_type("a path"), LM_AT(c.commands.at(name).working_folder),
+          "Where it is started.", "vllm"));
+  add(key("commands.*.environment", text_map_type(), LM_AT(c.commands.at(name).environment),
+          "Variables to set for it.", "{HF_HUB_OFFLINE: \"1\"}"));
+  add(key("commands.*.models", texts_type("a list of models"), LM_AT(c.commands.at(name).models),
+          "The models it serves; what it lists itself where it is not given.", "[\"Qwen/Qwen3-8B\"]"));
+}
+
+void add_policy(std::vector<Key>& keys) {
+  const auto add = [&keys](Key key) { keys.push_back(std::move(key)); };
+  const Duration instant = Duration::zero();
+  add(key(
+      "residency.mode",
+      choice_type<ResidencyMode>({{"exclusive", ResidencyMode::kExclusive}, {"fit", ResidencyMode::kFit}}),
+      LM_AT(c.settings.residency.mode),
+      "exclusive: local models, Ollama and providers on this machine take turns; fit: whatever fits stays."));
+  add(key("residency.linger", duration_type(), LM_AT(c.settings.residency.linger),
+          "How long local models stay after the last request has gone to a remote provider."));
+  add(key("residency.max_loaded", maybe(integer_type(1, 1024)), LM_AT(c.settings.residency.max_loaded),
+          "The most generation models in memory at a time; as many as fit where it is not given.", "2"));
+  add(key("residency.keep_alive", keep_alive_type(), LM_AT(c.settings.residency.keep_alive),
+          "Idle time until a model is unloaded, or forever."));
+
+  add(key("scheduling.quantum_min", duration_type(), LM_AT(c.settings.scheduling.quantum_min),
+          "A model keeps its turn for at least this long while others wait,"));
+  add(key("scheduling.quantum_factor", number_type(0, 1000), LM_AT(c.settings.scheduling.quantum_factor),
+          "or for this many times what a change of models costs."));
+  add(key("scheduling.age_cap_interactive", duration_type(instant),
+          LM_AT(c.settings.scheduling.age_cap_interactive), "A request that has waited longer goes first."));
+  add(key("scheduling.age_cap_batch", duration_type(instant), LM_AT(c.settings.scheduling.age_cap_batch),
+          "The same for requests of class batch."));
+  add(key("scheduling.drain_limit", duration_type(instant), LM_AT(c.preemption_drain),
+          "Answers that run on after a turn's end are set aside after this time and continued later."));
+  add(key("scheduling.wait_interactive", duration_type(std::chrono::milliseconds(1)),
+          LM_AT(c.settings.scheduling.wait_interactive),
+          "The longest that a request waits which has no deadline of its own."));
+  add(key("scheduling.wait_batch", duration_type(std::chrono::milliseconds(1)),
+          LM_AT(c.settings.scheduling.wait_batch), "The same for requests of class batch."));
+  add(key("scheduling.queue_per_model", integer_type(1, 1'000'000),
+          LM_AT(c.settings.scheduling.queue_per_model), "The most requests that wait for one model;"));
+  add(key("scheduling.queue_total", integer_type(1, 1'000'000), LM_AT(c.settings.scheduling.queue_total),
+          "and for all of them."));
+
+  add(key("limits.drain_unload", duration_type(), LM_AT(c.settings.limits.drain_unload),
+          "How long answers may run on after an explicit unload;"));
+  add(key("limits.drain_evict", duration_type(), LM_AT(c.settings.limits.drain_evict),
+          "and after an eviction."));
+  add(key("limits.stop_grace", duration_type(), LM_AT(c.settings.limits.stop_grace),
+          "Between asking a worker to end and ending it."));
+  add(key("limits.release_cap", duration_type(), LM_AT(c.settings.limits.release_cap),
+          "How long freed memory may take to show before the rest is reported with its holders."));
+  add(key("limits.load_silence", duration_type(std::chrono::seconds(1)),
+          LM_AT(c.settings.limits.load_silence), "A load without progress for so long has failed."));
+  add(key("limits.retry_first", duration_type(), LM_AT(c.settings.limits.retry_first),
+          "Wait after a failed load; doubles each time,"));
+  add(key("limits.retry_most", duration_type(), LM_AT(c.settings.limits.retry_most), "up to this."));
+
+  add(key("devices.*.limit", maybe(bytes_type()), LM_AT(c.devices.at(name).limit),
+          "The most that our models may take of it together.", "16GB"));
+  add(also_called(key("devices.*.headroom", maybe(bytes_type()), LM_AT(c.devices.at(name).headroom),
+                      "What is kept free of it for everybody else.", "2GB"),
+                  "reserve"));
+
+  add(at_restart(
+      key("standby",
+          choice_type<Standby>(
+              {{"off", Standby::kOff}, {"process", Standby::kProcess}, {"device", Standby::kDevice}}),
+          LM_AT(c.standby),
+          "What waits for the next load: off, process, or device (a process that has opened the cards and "
+          "holds a little "
+          "of their memory).")));
+
+  add(key("state.memory", bytes_type(), LM_AT(c.state.memory),
+          "Kept in memory of conversations whose model is unloaded;"));
+  add(key("state.disk", bytes_type(), LM_AT(c.state.disk), "and on disk."));
+}
+
+void add_surroundings(std::vector<Key>& keys) {
+  const auto add = [&keys](Key key) { keys.push_back(std::move(key)); };
+  add(at_restart(key("server.listen", text_type("HOST:PORT"), LM_AT(c.server.listen),
+                     "Address and port; port 0 picks one. Anything wider than this machine demands keys.")));
+  add(key("server.keys.user_env", text_type("the name of a variable"), LM_AT(c.server.user_key.env),
+          "The variable (environment or .env) with the key for requests,"));
+  add(key("server.keys.user_file", text_type("a path"), LM_AT(c.server.user_key.file),
+          "or the file that has it.", "user.key"));
+  add(key("server.keys.admin_env", text_type("the name of a variable"), LM_AT(c.server.admin_key.env),
+          "The same for loading, unloading and everything else that changes something."));
+  add(key("server.keys.admin_file", text_type("a path"), LM_AT(c.server.admin_key.file), "", "admin.key"));
+  add(key("server.allowed_hosts", texts_type("a list of host names"), LM_AT(c.server.allowed_hosts),
+          "Names in Host headers that are ours, besides localhost.", "[llm.example.org]"));
+  add(key("server.allowed_origins", texts_type("a list of origins"), LM_AT(c.server.allowed_origins),
+          "Web pages that may call us, besides our own.", "[\"https://chat.example.org\"]"));
+  add(at_restart(key("server.limits.connections", integer_type(1, 1'000'000),
+                     LM_AT(c.server.limits.connections), "Connections at a time.")));
+  add(at_restart(key("server.limits.body", bytes_type(), LM_AT(c.server.limits.body), "Size of a request.")));
+  add(at_restart(key("server.limits.header_timeout", duration_type(std::chrono::milliseconds(1)),
+                     LM_AT(c.server.limits.header_timeout), "Time for a request's head to arrive.")));
+  add(at_restart(key("server.limits.idle_timeout", duration_type(std::chrono::milliseconds(1)),
+                     LM_AT(c.server.limits.idle_timeout), "Time for an idle connection to live.")));
+
+  add(key("locale",
+          choice_type<Locale>({{"auto", Locale::kAuto},
+                               {"en", Locale::kEnglish},
+                               {"zh-CN", Locale::kSimplifiedChinese},
+                               {"zh-TW", Locale::kTraditionalChinese}}),
+          LM_AT(c.locale), "Language of what people read: auto (from LANG), en, zh-CN or zh-TW."));
+
+  add(key("vtuber.response.max_tokens", maybe(integer_type(1, kNoLimit)), LM_AT(c.vtuber_response.max_tokens),
+          "Length of an answer.", "150"));
+  add(key("vtuber.response.min_tokens", maybe(integer_type(0, kNoLimit)), LM_AT(c.vtuber_response.min_tokens),
+          "", "10"));
+  add(key("vtuber.response.filter_repetition", boolean_type(), LM_AT(c.vtuber_response.filter_repetition),
+          "Take out sentences that repeat."));
+  add(key("vtuber.response.enable_traditional_chinese", boolean_type(),
+          LM_AT(c.vtuber_response.enable_traditional_chinese), "Answer in Traditional Chinese."));
+
+  add(at_restart(key("discord.token_env", text_type("the name of a variable"), LM_AT(c.discord.token.env),
+                     "The variable (environment or .env) with the bot's token,")));
+  add(at_restart(key("discord.token_file", text_type("a path"), LM_AT(c.discord.token.file),
+                     "or the file that has it.", "discord.token")));
+  add(key("discord.owner_id", text_type("a Discord user id"), LM_AT(c.discord.owner_id),
+          "Who may load and unload models; BOT_OWNER_ID where it is not given.", "\"123456789012345678\""));
+
+  add(key("log.level",
+          choice_type<LogLevel>({{"debug", LogLevel::kDebug},
+                                 {"info", LogLevel::kInfo},
+                                 {"warning", LogLevel::kWarning},
+                                 {"error", LogLevel::kError}}),
+          LM_AT(c.log.level), "debug, info, warning or error."));
+  add(at_restart(key("log.file", text_type("a path"), LM_AT(c.log.file),
+                     "Besides standard error; llm-manager logs reads it.", "llm-manager.log")));
+}
+
+#undef LM_AT
+
+template <class Map>
+std::vector<std::string> names_of(const Map& map) {
+  std::vector<std::string> names;
+  for (const auto& entry : map) names.push_back(entry.first);
+  return names;
+}
+
+}  // namespace
+
+const std::vector<Key>& schema() {
+  static const std::vector<Key> kKeys = [] {
+    std::vector<Key> keys;
+    add_models(keys);
+    keys.push_back(key(
+        "model_folders", texts_type("a list of folders"),
+        [](auto& c, const std::string&) -> auto& { return c.model_folders; },
+        "Folders whose GGUF files are offered by their names, folders below included.", "[models]"));
+    const auto role = [&keys](std::string_view name, std::string Roles::* member, std::string help) {
+      keys.push_back(key(
+          fmt::format("roles.{}", name), text_type("the name of a model"),
+          [member](auto& c, const std::string&) -> auto& { return c.roles.*member; }, std::move(help),
+          name == "embedding" ? "embedding" : "llm"));
+    };
+    role("chat", &Roles::chat,
+         "Names that requests may use for whichever model has the role; models.llm where it is not given.");
+    role("knowledge", &Roles::knowledge, "");
+    role("translation", &Roles::translation, "");
+    role("embedding", &Roles::embedding, "models.embedding where it is not given.");
+    add_upstreams(keys);
+    add_policy(keys);
+    add_surroundings(keys);
+    return keys;
+  }();
+  return kKeys;
+}
+
+const std::vector<Section>& sections() {
+  const auto plain = [](std::string path, std::string help, bool lenient = false) {
+    return Section{.path = std::move(path),
+                   .help = std::move(help),
+                   .lenient = lenient,
+                   .example_name = {},
+                   .create = {},
+                   .names = {}};
+  };
+  static const std::vector<Section> kSections = {
+      plain("models",
+            "Models by name. llm is the default one for text, embedding the one for embeddings; any other "
+            "names may follow.",
+            true),
+      {.path = "models.*",
+       .help = "",
+       .lenient = true,
+       .example_name = "llm",
+       .create = [](Config& c, const std::string& name) { c.models.try_emplace(name); },
+       .names = [](const Config& c) { return names_of(c.models); }},
+      plain("roles", "Which model has which role."),
+      plain("ollama", "An Ollama beside us."),
+      plain("providers", "OpenAI-compatible servers by name."),
+      {.path = "providers.*",
+       .help = "",
+       .lenient = false,
+       .example_name = "openai",
+       .create = [](Config& c, const std::string& name) { c.providers.try_emplace(name); },
+       .names = [](const Config& c) { return names_of(c.providers); }},
+      plain("commands", "Servers that we start, by name."),
+      {.path = "commands.*",
+       .help = "",
+       .lenient = false,
+       .example_name = "vllm",
+       .create = [](Config& c, const std::string& name) { c.commands.try_emplace(name); },
+       .names = [](const Config& c) { return names_of(c.commands); }},
+      plain("residency", "Who may stay in memory."),
+      plain("scheduling", "Who is next when models compete for a device."),
+      plain("limits", "How long things may take."),
+      plain("devices", "Limits by device: host, cuda0, …"),
+      {.path = "devices.*",
+       .help = "",
+       .lenient = false,
+       .example_name = "host",
+       .create = [](Config& c, const std::string& name) { c.devices.try_emplace(name); },
+       .names = [](const Config& c) { return names_of(c.devices); }},
+      plain("state", "Conversations outlive a change of models: what may be kept of them."),
+      plain("server", "The HTTP server."),
+      plain("server.keys", "Keys, by the variable or the file that has them; never here."),
+      plain("server.limits", "What a client may ask for."),
+      plain("vtuber", "The character.", true),
+      plain("vtuber.response", "", true),
+      plain("discord", "The Discord bot."),
+      plain("log", "The log."),
+  };
+  return kSections;
+}
+
+const Section* find_section(std::string_view path) {
+  for (const Section& section : sections()) {
+    if (section.path == path) return &section;
+  }
+  return nullptr;
+}
+
+std::string_view last_word(std::string_view path) {
+  const std::size_t dot = path.rfind('.');
+  return dot == std::string_view::npos ? path : path.substr(dot + 1);
+}
+
+std::string_view parent(std::string_view path) {
+  const std::size_t dot = path.rfind('.');
+  return dot == std::string_view::npos ? std::string_view() : path.substr(0, dot);
+}
+
+std::string with_name(std::string_view path, std::string_view name) {
+  std::string result(path);
+  if (const std::size_t star = result.find('*'); star != std::string::npos) result.replace(star, 1, name);
+  return result;
+}
+
+}  // namespace lm::config
