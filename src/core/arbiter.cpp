@@ -49,7 +49,8 @@ void Arbiter::on(const RequestArrived& e) {
                    .retry_after = {}});
   }
   if (const Hold* hold = hold_on(*entry)) return reject(held_error(*entry, *hold));
-  if (entry->model.problem) return reject(*entry->model.problem);
+  const bool serves = entry->state() == InstanceState::kReady;
+  if (entry->model.problem && !serves) return reject(*entry->model.problem);
   if (entry->state() == InstanceState::kFailed) {
     const Instance& failed = *entry->instance;
     if (!failed.retry_at || now_ < *failed.retry_at) {
@@ -59,8 +60,11 @@ void Arbiter::on(const RequestArrived& e) {
     }
   }
   const auto& policy = settings_.scheduling;
-  if (backlog_.requests() >= policy.queue_total || backlog_.requests(e.model) >= policy.queue_per_model) {
-    const bool total = backlog_.requests() >= policy.queue_total;
+  // Whoever is served at once takes no place in the queue that others have filled.
+  const bool at_once = serves && !backlog_.any(e.model) &&
+                       static_cast<int>(entry->instance->leases.size()) < entry->instance->slots;
+  const bool total = backlog_.requests() >= policy.queue_total && !at_once;
+  if (total || backlog_.requests(e.model) >= policy.queue_per_model) {
     return reject({.code = ErrorCode::kResourceExhausted,
                    .message = fmt::format("{} requests already wait{}; try again later",
                                           total ? policy.queue_total : policy.queue_per_model,
@@ -69,6 +73,7 @@ void Arbiter::on(const RequestArrived& e) {
                    .fields = {},
                    .retry_after = std::chrono::seconds(1)});
   }
+  entry->pin_rests = false;
   const Duration longest =
       e.priority == PriorityClass::kInteractive ? policy.wait_interactive : policy.wait_batch;
   backlog_.add({.kind = Waiter::Kind::kRequest,
@@ -87,13 +92,12 @@ void Arbiter::on(const RequestCancelled& e) {
 void Arbiter::on(const LeaseReleased& e) {
   const auto it = leases_.find(e.request);
   LM_ASSERT(it != leases_.end(), "a lease ends once");
-  Entry& entry = *find(it->second);
+  Entry* entry = find(it->second);
   leases_.erase(it);
-  if (!entry.instance || entry.instance->leases.erase(e.request) == 0)
-    return;  // of an earlier life, whose worker died
-  entry.instance->last_used = now_;
-  entry.instance->answered = true;
-  if (entry.state() == InstanceState::kReady) entry.failures = 0;
+  // Of an earlier life, whose worker died, or cut off: no longer ours to wait for.
+  if (entry == nullptr || !entry->instance || entry->instance->leases.erase(e.request) == 0) return;
+  entry->instance->last_used = now_;
+  if (entry->state() == InstanceState::kReady) entry->failures = 0;
 }
 
 // ---- administrators
@@ -109,23 +113,31 @@ void Arbiter::on(const LoadWanted& e) {
                        .fields = {},
                        .retry_after = {}});
   }
-  if (entry->model.problem) return refuse_job(*entry->model.problem);
+  if (entry->model.problem && entry->state() != InstanceState::kReady)
+    return refuse_job(*entry->model.problem);
   // An explicit load ends the holds: this model's, and the one over everything.
   if (entry->hold) {
     entry->hold.reset();
     emit(RecordHold{e.model, false, e.who, 0});
     decide(DecisionKind::kHold, e.model, fmt::format("{} asked to load it: the hold ends", e.who));
   }
-  if (hold_all_) {
+  if (hold_on(*entry) != nullptr) {
     hold_all_.reset();
     emit(RecordHold{ModelId(), false, e.who, 0});
     decide(DecisionKind::kHold, e.model,
            fmt::format("{} asked to load it: the hold over all local models ends", e.who));
   }
-  if (entry->state() == InstanceState::kReady)
+  entry->pin_rests = false;
+  if (entry->state() == InstanceState::kReady) {
+    entry->instance->last_used = now_;
     return emit(FinishJob{e.job, std::nullopt, {.changed = false, .release = {}}});
-  if (entry->state() == InstanceState::kFailed) forget(*entry);  // somebody insists: the back-off is over
-  if (e.force && entry->instance) entry->instance->force = true;
+  }
+  if (entry->state() == InstanceState::kFailed) {
+    // Somebody insists: the back-off is over, and what was only predicted is predicted anew.
+    forget(*entry);
+    if (entry->learned && entry->learned->source == FootprintSource::kPredicted) entry->learned.reset();
+  }
+  if (e.force && entry->state() == InstanceState::kQueued) entry->instance->force = true;
   backlog_.add({.kind = Waiter::Kind::kJob,
                 .request = {},
                 .job = e.job,
@@ -172,6 +184,7 @@ void Arbiter::on(const UnloadWanted& e) {
   UnloadJob job;
   const std::string why = fmt::format("unloaded by {}", e.who);
   for (Entry* entry : targets) {
+    entry->pin_rests = true;
     if (const Hold* hold = hold_on(*entry)) {
       reject_waiters(*entry, held_error(*entry, *hold));
     } else if (entry->instance) {
@@ -231,12 +244,9 @@ void Arbiter::on(const PinChanged& e) {
   }
   const bool changed = entry->is_pinned() != e.pinned;
   entry->pinned = e.pinned;
+  entry->pin_rests = false;
   if (changed) emit(RecordPin{e.model, e.pinned});
-  if (!e.pinned && backlog_.has_pin(e.model)) {
-    for (Waiter& waiter : backlog_.take_jobs_and_pins(e.model)) {
-      if (waiter.kind != Waiter::Kind::kPin) backlog_.add(std::move(waiter));
-    }
-  }
+  if (!e.pinned) backlog_.take_pin(e.model);
   if (entry->instance) entry->instance->last_used = now_;
   emit(FinishJob{e.job, std::nullopt, {.changed = changed, .release = {}}});
 }
@@ -256,8 +266,16 @@ void Arbiter::on(const JobAbandoned& e) {
 void Arbiter::on(const FootprintPredicted& e) {
   Entry* entry = find(e.instance, e.generation);
   if (entry == nullptr || entry->state() != InstanceState::kQueued) return;
-  if (e.error) return refuse(*entry, *e.error);
+  if (!e.footprint) {
+    ++entry->failures;
+    return refuse(*entry, e.error.value_or(Error{.code = ErrorCode::kInternal,
+                                                 .message = "the prediction said nothing",
+                                                 .reason = "predict_failed",
+                                                 .fields = {},
+                                                 .retry_after = {}}));
+  }
   entry->instance->footprint = e.footprint;
+  entry->learned = e.footprint;
 }
 
 void Arbiter::on(const WorkerTaken& e) {
@@ -294,6 +312,7 @@ void Arbiter::on(const LoadSucceeded& e) {
   for (const auto& [device, bytes] : e.held) {
     if (bytes > instance.reserved.on(device)) growth.bytes.set(device, bytes - instance.reserved.on(device));
   }
+  instance.held = {};  // else what was seen while it loaded would count twice
   const bool fits = ledger().shortage(growth).empty();
   for (const Device& device : devices_) {
     const Bytes held = e.held.on(device.id);
@@ -337,9 +356,7 @@ void Arbiter::on(const WorkerExited& e) {
   if (entry == nullptr || !is_charged(entry->state()) || entry->state() == InstanceState::kReclaiming) return;
   Instance& instance = *entry->instance;
   const bool expected = entry->state() == InstanceState::kStopping;
-  const bool was_ready = entry->state() == InstanceState::kReady ||
-                         entry->state() == InstanceState::kDraining ||
-                         entry->state() == InstanceState::kSleeping;
+  const bool was_ready = instance.was_ready();
   if (!e.held_before.empty()) {
     instance.held = e.held_before;
     instance.reclaimable = e.reclaimable_before;
@@ -355,7 +372,9 @@ void Arbiter::on(const WorkerExited& e) {
     }
     decide(DecisionKind::kFail, entry->model.id, instance.why);
     if (!was_ready) reject_waiters(*entry, *instance.failure);
-  } else if (!instance.failure && !instance.held.empty()) {
+  } else if (was_ready && !instance.outdated && !instance.held.empty()) {
+    // What it grew to while it served is what the next life needs. One that never became ready, or has other
+    // options than its model now, teaches nothing.
     entry->learned =
         Footprint{DeviceBytes::max(instance.held, entry->learned ? entry->learned->bytes : DeviceBytes()),
                   FootprintSource::kMeasured};
@@ -364,7 +383,10 @@ void Arbiter::on(const WorkerExited& e) {
   // Whoever it served is told by the broken connection; their leases end by themselves and no longer concern
   // this instance.
   instance.leases.clear();
-  if (instance.drain_began == TimePoint()) instance.drain_began = now_;
+  if (!expected) {
+    if (entry->state() != InstanceState::kDraining) instance.drain_began = now_;
+    for (const auto& [device, bytes] : free_) instance.free_before.set(device, bytes);
+  }
   enter(*entry, Trigger::kWorkerExited);
   instance.release_deadline = now_ + settings_.limits.release_cap;
   instance.measure_at = now_;
@@ -418,16 +440,25 @@ void Arbiter::on(const ReleaseMeasured& e) {
 }
 
 void Arbiter::on(const MemoryMeasured& e) {
-  DeviceBytes ours;
   for (const ProcessUse& use : e.instances) {
-    ours += use.held;
     for (auto& [id, entry] : entries_) {
       if (!entry.instance || entry.instance->id != use.instance) continue;
-      if (entry.state() == InstanceState::kReclaiming)
-        continue;  // its worker is gone: this was measured before
-      entry.instance->held = use.held;
-      entry.instance->reclaimable = use.reclaimable;
+      // In Reclaiming its worker is gone: this was measured before.
+      if (!is_charged(entry.state()) || entry.state() == InstanceState::kReclaiming) continue;
+      Instance& instance = *entry.instance;
+      // Where the driver does not tell bytes per process, the engine's own account stands.
+      for (const DeviceReading& reading : e.devices) {
+        if (reading.per_process) instance.held.set(reading.device, Bytes());
+      }
+      for (const auto& [device, bytes] : use.held) instance.held.set(device, bytes);
+      instance.reclaimable = use.reclaimable;
     }
+  }
+  // What an instance on its way out held counts as ours until its release is measured: else the same bytes
+  // would be charged to it and to strangers.
+  DeviceBytes ours;
+  for (const auto& [id, entry] : entries_) {
+    if (is_charged(entry.state())) ours += entry.instance->held;
   }
   for (const DeviceReading& reading : e.devices) {
     free_[reading.device] = reading.free;
@@ -443,7 +474,8 @@ void Arbiter::on(const ModelsChanged& e) {
   for (const Model& model : e.models) {
     const auto [it, fresh] = entries_.try_emplace(model.id);
     Entry& entry = it->second;
-    const bool same = !fresh && entry.model.artifact == model.artifact && entry.model.load == model.load;
+    const bool same = !fresh && entry.model.artifact == model.artifact && entry.model.load == model.load &&
+                      entry.model.kind == model.kind && entry.model.family == model.family;
     if (!fresh && !same) {
       entry.learned.reset();
       entry.failures = 0;
@@ -460,14 +492,11 @@ void Arbiter::on(const ModelsChanged& e) {
                            .reason = "model_not_found",
                            .fields = {},
                            .retry_after = {}});
-    if (entry.state() == InstanceState::kFailed) forget(entry);
     if (entry.instance) entry.instance->outdated = true;
   }
-  std::erase_if(entries_, [this](const auto& item) {
-    const auto& [id, entry] = item;
-    const bool leased = std::ranges::any_of(leases_, [&](const auto& lease) { return lease.second == id; });
-    return !entry.listed && !entry.instance && !leased;
-  });
+  for (auto& [id, entry] : entries_) {
+    if (const Hold* hold = hold_on(entry)) reject_waiters(entry, held_error(entry, *hold));
+  }
 }
 
 void Arbiter::on(const SettingsChanged& e) {
@@ -486,6 +515,15 @@ void Arbiter::on(const DesiredRestored& e) {
   for (const ModelId& model : e.pins) {
     if (Entry* entry = find(model)) entry->pinned = true;
   }
+  for (auto& [id, entry] : entries_) {
+    const Hold* hold = hold_on(entry);
+    if (hold == nullptr) continue;
+    reject_waiters(entry, held_error(entry, *hold));
+    if (entry.state() == InstanceState::kReady) {
+      begin_drain(entry, EndCause::kUnloaded, fmt::format("kept unloaded by {}", hold->who),
+                  settings_.limits.drain_unload);
+    }
+  }
 }
 
 void Arbiter::on(const ShutdownBegan& e) {
@@ -499,9 +537,6 @@ void Arbiter::on(const ShutdownBegan& e) {
   for (auto& [id, entry] : entries_) {
     reject_waiters(entry, error);
     switch (entry.state()) {
-      case InstanceState::kFailed:
-        forget(entry);
-        break;
       case InstanceState::kQueued:
       case InstanceState::kReserved:
       case InstanceState::kStandbyTaken:

@@ -9,7 +9,8 @@
 //  - the sum of reservations of a device never exceeds its capacity, and memory stays charged from Reserved
 //  to the end of
 //    Reclaiming, which ends when it was measured free or, after a capped wait, was reported as not free;
-//  - pinned and serving instances are not evicted; a chosen victim takes no new request and is not revived;
+//  - pinned instances are not evicted, serving ones drain first; a chosen victim takes no new request and is
+//  not revived;
 //  - every state that waits has a deadline, and the one timer is armed for the next of them.
 #pragma once
 
@@ -67,32 +68,45 @@ class Arbiter {
   void on(const ModelsChanged& e);
   void on(const SettingsChanged& e);
   void on(const DesiredRestored& e);
-  void on(const TimerFired&) {}
+  void on(const TimerFired&) { armed_.reset(); }
   void on(const ShutdownBegan& e);
 
   // ---- arbiter_settle.cpp: what follows from the state and the time, after every event
   void settle();
   void expire_waiters();
   void meet_deadlines(Entry& entry);
-  void want_models();
+  void want_pins();
   void give_up_unwanted();
-  void grant_leases();
-  void admit_loads();
+  void want_models();
+  bool grant_leases();
   void finish_drains();
+  void forget_gone();
   void finish_shutdown();
   void arm_timer();
 
+  // ---- arbiter_room.cpp: who gets memory, and who goes for it
+  void shed_surplus();
+  void admit_loads();
+  Need coming_room() const;
+  Need room_ever() const;
+  void refuse_for_room(Entry& entry, const Ledger& books, const Need& need, const Need& ever);
+  bool evict_for(Entry& entry, const Need& need, const Need& missing);
+  void tell_wait(Entry& entry, std::string why);
+  std::vector<Entry*> queue_for_room();  // Queued with a known footprint, in the order of their turns
+  Contention contention_for(const Entry& resident) const;
+
   // ---- arbiter_lifecycle.cpp: the ways of an instance
-  bool enter(Entry& entry, Trigger trigger);  // the only one who moves a machine; tells and remembers
-  void begin(Entry& entry);                   // Absent or Failed -> Queued
-  void order_load(Entry& entry);              // Queued -> Reserved
-  void refuse(Entry& entry, Error error);     // Queued -> Failed
+  bool enter(Entry& entry, Trigger trigger);        // the only one who moves a machine; tells and remembers
+  void begin(Entry& entry);                         // Absent or Failed -> Queued
+  void order_load(Entry& entry, const Need& need);  // Queued -> Reserved
+  void refuse(Entry& entry, Error error);           // Queued -> Failed
   void give_up(Entry& entry, EndCause cause, std::string why);
   void fail_load(Entry& entry, Error error);
   void begin_drain(Entry& entry, EndCause cause, std::string why, Duration limit);
   void stop(Entry& entry);
   void reclaimed(Entry& entry, bool proved);
   void forget(Entry& entry);
+  void reject(const std::vector<Waiter>& waiters, const Error& error);
   void reject_waiters(Entry& entry, const Error& error);
   void finish_unload_part(Entry& entry, const ReleaseReport* report);
 
@@ -105,12 +119,14 @@ class Arbiter {
   Need charge_of(const Entry& entry) const;
   Ledger ledger() const;
   bool evictable(const Entry& entry) const;
+  double cost_of_losing(const Entry& entry) const;
   Turn turn_of(const Entry& entry) const;
   Contender contender(const Entry& entry) const;
   Duration age_cap(PriorityClass priority) const;
-  std::vector<Entry*> queue_for_room();  // Queued with a known footprint, in the order of their turns
-  Contention contention_for(const Entry& resident, const Ledger& ledger) const;
   Duration keep_alive(const Entry& entry) const;
+  Duration back_off(const Entry& entry) const;
+  bool pin_wants(const Entry& entry) const;
+  const Waiter* next_to_serve(const Entry& entry, const Contention& contention) const;
   std::optional<TimePoint> next_wakeup() const;
 
   template <class T>

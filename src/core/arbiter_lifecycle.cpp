@@ -44,6 +44,7 @@ void Arbiter::begin(Entry& entry) {
   instance.id = InstanceId(++last_instance_);
   instance.generation = Generation(++last_generation_);
   instance.options = entry.model.load;
+  instance.places = entry.model.kind == ModelKind::kGeneration ? 1 : 0;
   for (const Waiter& waiter : backlog_.of(entry.model.id)) instance.force = instance.force || waiter.force;
   enter(entry, Trigger::kWanted);
   if (entry.learned) {
@@ -53,16 +54,11 @@ void Arbiter::begin(Entry& entry) {
   }
 }
 
-void Arbiter::order_load(Entry& entry) {
+void Arbiter::order_load(Entry& entry, const Need& need) {
   Instance& instance = *entry.instance;
-  instance.reserved = instance.footprint->bytes;
-  if (instance.force) {
-    // Forced: promise no more than there is, so that the ledger stays true.
-    const Ledger books = ledger();
-    for (const auto& [device, bytes] : instance.footprint->bytes) {
-      instance.reserved.set(device, std::clamp(books.available(device), Bytes(), bytes));
-    }
-  }
+  LM_ASSERT(ledger().shortage(need).empty(), "a load is ordered where there is room for it");
+  instance.reserved = need.bytes;
+  instance.lacks.reset();
   instance.ordered_at = now_;
   instance.last_progress_at = now_;
   enter(entry, Trigger::kRoomReserved);
@@ -79,7 +75,7 @@ void Arbiter::refuse(Entry& entry, Error error) {
   instance.failure = error;
   instance.why = error.message;
   // Memory may be there at the next request; a file that is wrong stays wrong.
-  if (!is_deterministic(error)) instance.retry_at = now_;
+  if (!is_deterministic(error)) instance.retry_at = now_ + back_off(entry);
   decide(DecisionKind::kRefuse, entry.model.id, error.message, error.fields);
   enter(entry, Trigger::kRefused);
   reject_waiters(entry, error);
@@ -116,6 +112,7 @@ void Arbiter::fail_load(Entry& entry, Error error) {
 }
 
 void Arbiter::begin_drain(Entry& entry, EndCause cause, std::string why, Duration limit) {
+  LM_ASSERT(cause != EndCause::kEvicted || !entry.is_pinned(), "the pinned are not evicted");
   Instance& instance = *entry.instance;
   instance.cause = cause;
   instance.why = std::move(why);
@@ -154,24 +151,38 @@ void Arbiter::reclaimed(Entry& entry, bool proved) {
                        who.empty() ? "nobody that can be seen" : who),
            {{"residual", report.residual.count()}});
   }
+  // What did not come back is somebody else's from now on, until the next measurement says more.
+  for (const ReleaseReport::Row& row : report.devices) external_.add(row.device, row.residual);
   instance.reserved = {};
   instance.held = {};
   if (!instance.failure) {
+    if (instance.was_ready() && instance.cause != EndCause::kCrashed) entry.failures = 0;
     enter(entry, Trigger::kReleased);
     finish_unload_part(entry, &report);
     entry.instance.reset();
     return;
   }
-  // The first failure may be tried again at once by whoever asks next; after that the back-off doubles.
-  if (!is_deterministic(*instance.failure)) {
-    const int doublings = std::clamp(entry.failures - 2, 0, 16);
-    const Duration wait = entry.failures < 2 ? Duration()
-                                             : std::min(settings_.limits.retry_most,
-                                                        settings_.limits.retry_first * (1 << doublings));
-    instance.retry_at = now_ + wait;
-  }
+  const Error failure = *instance.failure;
+  const bool again = !is_deterministic(failure);
+  const Duration wait = back_off(entry);
+  if (again) instance.retry_at = now_ + wait;
   enter(entry, Trigger::kReleasedAfterFailure);
   finish_unload_part(entry, &report);
+  // Whoever came while it ended waits for the next life, unless that is not to begin now. Somebody who loads
+  // explicitly insists.
+  if ((!again || wait > Duration()) && !backlog_.has_job(entry.model.id)) {
+    Error error = failure;
+    if (again) error.retry_after = wait;
+    reject_waiters(entry, error);
+  }
+}
+
+// How long a model that failed so often is left alone: whoever asks next may try at once after the first
+// failure, after that the time doubles.
+Duration Arbiter::back_off(const Entry& entry) const {
+  if (entry.failures < 2) return Duration();
+  return std::min(settings_.limits.retry_most,
+                  settings_.limits.retry_first * (1 << std::clamp(entry.failures - 2, 0, 16)));
 }
 
 void Arbiter::forget(Entry& entry) {
@@ -179,8 +190,8 @@ void Arbiter::forget(Entry& entry) {
   entry.instance.reset();
 }
 
-void Arbiter::reject_waiters(Entry& entry, const Error& error) {
-  for (const Waiter& waiter : backlog_.take_all(entry.model.id)) {
+void Arbiter::reject(const std::vector<Waiter>& waiters, const Error& error) {
+  for (const Waiter& waiter : waiters) {
     switch (waiter.kind) {
       case Waiter::Kind::kRequest:
         emit(RejectRequest{waiter.request, error});
@@ -192,6 +203,10 @@ void Arbiter::reject_waiters(Entry& entry, const Error& error) {
         break;  // wants again by itself
     }
   }
+}
+
+void Arbiter::reject_waiters(Entry& entry, const Error& error) {
+  reject(backlog_.take_all(entry.model.id), error);
 }
 
 void Arbiter::finish_unload_part(Entry& entry, const ReleaseReport* report) {

@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "core/arbiter.h"
+#include "core/eviction.h"
 
 namespace lm::core {
 
@@ -35,13 +36,12 @@ Error Arbiter::held_error(const Entry& entry, const Hold& hold) const {
 }
 
 Need Arbiter::need_of(const Entry& entry) const {
-  return {.bytes = entry.instance->footprint->bytes,
-          .places = entry.model.kind == ModelKind::kGeneration ? 1 : 0};
+  return {.bytes = entry.instance->footprint->bytes, .places = entry.instance->places};
 }
 
 Need Arbiter::charge_of(const Entry& entry) const {
   return {.bytes = DeviceBytes::max(entry.instance->reserved, entry.instance->held),
-          .places = entry.model.kind == ModelKind::kGeneration ? 1 : 0};
+          .places = entry.instance->places};
 }
 
 Ledger Arbiter::ledger() const {
@@ -50,7 +50,7 @@ Ledger Arbiter::ledger() const {
     if (!is_charged(entry.state())) continue;
     books.charge({.reserved = entry.instance->reserved,
                   .held = entry.instance->held,
-                  .places = entry.model.kind == ModelKind::kGeneration ? 1 : 0});
+                  .places = entry.instance->places});
   }
   return books;
 }
@@ -90,45 +90,31 @@ Contender Arbiter::contender(const Entry& entry) const {
   return c;
 }
 
-std::vector<Entry*> Arbiter::queue_for_room() {
-  std::vector<Entry*> queue;
-  for (auto& [id, entry] : entries_) {
-    if (entry.state() == InstanceState::kQueued && entry.instance->footprint && entry.listed)
-      queue.push_back(&entry);
-  }
-  std::ranges::sort(queue, [this](const Entry* a, const Entry* b) {
-    const auto& ca = a->instance->committed;
-    const auto& cb = b->instance->committed;
-    if (ca.has_value() != cb.has_value()) return ca.has_value();
-    if (ca && *ca != *cb) return *ca < *cb;
-    const Contender x = contender(*a);
-    const Contender y = contender(*b);
-    if (goes_before(x, y, now_)) return true;
-    if (goes_before(y, x, now_)) return false;
-    return a->model.id < b->model.id;
-  });
-  return queue;
+double Arbiter::cost_of_losing(const Entry& entry) const {
+  const Instance& instance = *entry.instance;
+  return eviction_cost(entry.load_took, instance.leases.empty() ? now_ - instance.last_used : Duration());
 }
 
-Contention Arbiter::contention_for(const Entry& resident, const Ledger& books) const {
-  Contention contention;
-  if (resident.is_pinned()) return contention;
-  const Need charge = charge_of(resident);
-  for (const auto& [id, other] : entries_) {
-    if (other.state() != InstanceState::kQueued || !other.instance->footprint) continue;
-    // Its turn is decided already: others go for it, and this one stays.
-    if (other.instance->committed) continue;
-    const Need shortage = books.shortage(need_of(other));
-    const bool shares = (shortage.places > 0 && charge.places > 0) ||
-                        std::ranges::any_of(shortage.bytes, [&](const auto& item) {
-                          return charge.bytes.on(item.first) > Bytes();
-                        });
-    if (!shares) continue;
-    const Contender c = contender(other);
-    contention.oldest = std::min(contention.oldest.value_or(TimePoint::max()), c.head);
-    contention.aged_at = std::min(contention.aged_at.value_or(TimePoint::max()), c.aged_at);
-  }
-  return contention;
+bool Arbiter::pin_wants(const Entry& entry) const {
+  return entry.listed && entry.is_pinned() && !entry.pin_rests && !entry.model.problem &&
+         hold_on(entry) == nullptr;
+}
+
+// Interactive before batch; but where the head of the batch class is beyond its age cap the classes take
+// turns, so that neither can starve the other. Null where nobody may be served now.
+const Waiter* Arbiter::next_to_serve(const Entry& entry, const Contention& contention) const {
+  const Instance& instance = *entry.instance;
+  if (static_cast<int>(instance.leases.size()) >= instance.slots) return nullptr;
+  const Turn turn{.began = instance.turn_began, .batch_waiting = false, .idle = false};
+  const Duration q = quantum(settings_.scheduling, swap_cost_);
+  const auto admitted = [&](const Waiter* head) {
+    return head != nullptr && admits(turn, contention, q, head->arrived, now_) ? head : nullptr;
+  };
+  const Waiter* interactive = admitted(backlog_.head(entry.model.id, PriorityClass::kInteractive));
+  const Waiter* batch = admitted(backlog_.head(entry.model.id, PriorityClass::kBatch));
+  if (interactive == nullptr || batch == nullptr) return interactive != nullptr ? interactive : batch;
+  const bool aged = batch->arrived + age_cap(PriorityClass::kBatch) <= now_;
+  return aged && !instance.batch_last ? batch : interactive;
 }
 
 Duration Arbiter::keep_alive(const Entry& entry) const {
@@ -200,7 +186,6 @@ void Arbiter::check_invariants(TimePoint now) const {
     LM_ASSERT(books.reserved(device.id) <= device.capacity,
               "the sum of reservations never exceeds the capacity");
   }
-  int places = 0;
   std::size_t held_leases = 0;
   for (const auto& [id, entry] : entries_) {
     if (!entry.instance) continue;
@@ -217,15 +202,17 @@ void Arbiter::check_invariants(TimePoint now) const {
               "a drain ends by its deadline");
     LM_ASSERT(state != InstanceState::kFailed || instance.failure.has_value(), "a failure has a reason");
     LM_ASSERT(state != InstanceState::kFailed || !backlog_.any(id), "nobody waits for a failed model");
-    if (is_charged(state) && entry.model.kind == ModelKind::kGeneration) ++places;
     held_leases += instance.leases.size();
+    if (state == InstanceState::kReady && static_cast<int>(instance.leases.size()) < instance.slots) {
+      LM_ASSERT(!turn_of(entry).batch_waiting, "who waited when the turn began is served first");
+      LM_ASSERT(!backlog_.any(id) || contention_for(entry).oldest,
+                "with a slot free nobody waits for a loaded model but while others want its room");
+    }
     for (const RequestId request : instance.leases) {
       const auto lease = leases_.find(request);
       LM_ASSERT(lease != leases_.end() && lease->second == id, "a lease is known on both sides");
     }
   }
-  LM_ASSERT(!settings_.residency.max_loaded || places <= *settings_.residency.max_loaded,
-            "no more models than may be loaded");
   LM_ASSERT(held_leases <= leases_.size(), "a lease is held once");
   for (const auto& [id, queue] : backlog_.by_model()) {
     LM_ASSERT(entries_.contains(id), "only known models are waited for");

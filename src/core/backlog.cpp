@@ -57,6 +57,17 @@ std::vector<Waiter> Backlog::take_jobs_and_pins(const ModelId& model) {
   return take_if(it, [](const Waiter& w) { return w.kind != Waiter::Kind::kRequest; });
 }
 
+std::vector<Waiter> Backlog::take_requests_and_jobs(const ModelId& model) {
+  const auto it = by_model_.find(model);
+  if (it == by_model_.end()) return {};
+  return take_if(it, [](const Waiter& w) { return w.kind != Waiter::Kind::kPin; });
+}
+
+void Backlog::take_pin(const ModelId& model) {
+  const auto it = by_model_.find(model);
+  if (it != by_model_.end()) take_if(it, [](const Waiter& w) { return w.kind == Waiter::Kind::kPin; });
+}
+
 const std::vector<Waiter>& Backlog::of(const ModelId& model) const {
   static const std::vector<Waiter> kNobody;
   const auto it = by_model_.find(model);
@@ -65,6 +76,18 @@ const std::vector<Waiter>& Backlog::of(const ModelId& model) const {
 
 bool Backlog::has_pin(const ModelId& model) const {
   return std::ranges::any_of(of(model), [](const Waiter& w) { return w.kind == Waiter::Kind::kPin; });
+}
+
+bool Backlog::has_job(const ModelId& model) const {
+  return std::ranges::any_of(of(model), [](const Waiter& w) { return w.kind == Waiter::Kind::kJob; });
+}
+
+const Waiter* Backlog::head(const ModelId& model, PriorityClass priority) const {
+  const auto& queue = of(model);
+  const auto it = std::ranges::find_if(queue, [priority](const Waiter& w) {
+    return w.kind == Waiter::Kind::kRequest && w.priority == priority;
+  });
+  return it == queue.end() ? nullptr : &*it;
 }
 
 int Backlog::requests(const ModelId& model) const {

@@ -32,6 +32,9 @@ class Backlog {
   std::optional<Waiter> take(JobId job);
   // Takes all of a model out, in order.
   std::vector<Waiter> take_all(const ModelId& model);
+  // Takes its requests and jobs out, in order: a pin goes on waiting.
+  std::vector<Waiter> take_requests_and_jobs(const ModelId& model);
+  void take_pin(const ModelId& model);
   // Takes those out that are no requests: once the model is ready they have what they wanted.
   std::vector<Waiter> take_jobs_and_pins(const ModelId& model);
 
@@ -39,6 +42,9 @@ class Backlog {
   const std::vector<Waiter>& of(const ModelId& model) const;
   bool any(const ModelId& model) const { return !of(model).empty(); }
   bool has_pin(const ModelId& model) const;
+  bool has_job(const ModelId& model) const;
+  // The first request of a class; null where none waits.
+  const Waiter* head(const ModelId& model, PriorityClass priority) const;
   int requests(const ModelId& model) const;
   int requests() const { return requests_; }
   std::optional<TimePoint> oldest(const ModelId& model) const;

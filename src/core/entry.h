@@ -20,9 +20,10 @@ struct Entry {
   Model model;
   bool listed = true;          // false: gone from the configuration, its instance is on its way out
   std::optional<bool> pinned;  // by word of an administrator; else the configuration's
+  bool pin_rests = false;      // unloaded by somebody's word: the pin sleeps until the model is wanted again
   std::optional<Hold> hold;
-  int failures = 0;  // in a row, for the back-off
-  std::optional<Footprint> learned;
+  int failures = 0;                  // in a row, for the back-off
+  std::optional<Footprint> learned;  // measured, or predicted before; spares the next load the prediction
   Duration load_took = std::chrono::seconds(1);
   std::optional<Instance> instance;
 

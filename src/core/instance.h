@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/instance_machine.h"
+#include "core/ledger.h"
 #include "domain/footprint.h"
 #include "domain/ids.h"
 
@@ -21,8 +22,10 @@ struct Instance {
 
   std::optional<Footprint> footprint;  // known: it can be admitted
   LoadOptions options;                 // it was or will be loaded with these
-  bool admitted_wait = false;          // a wait for room was decided and told
-  std::optional<TimePoint> committed;  // victims go for it since then
+  int places = 0;                      // of max_loaded's
+  bool wait_told = false;              // a wait for room was decided and told
+  std::optional<Need> lacks;  // waits for the end of others' turns, and for so much; found by every settle
+  std::optional<TimePoint> committed;  // the room it waits for is on its way since then
   DeviceBytes reserved;
   DeviceBytes held;
   Bytes reclaimable;
@@ -37,8 +40,8 @@ struct Instance {
   TimePoint turn_began;
   TimePoint last_used;
   std::set<RequestId> leases;
-  bool answered = false;  // an answer has ended since it became ready
-  bool outdated = false;  // its model's files or options changed: goes when idle
+  bool batch_last = false;  // the last grant was of the batch class
+  bool outdated = false;    // its model's files or options changed: goes when it has drained
 
   EndCause cause = EndCause::kNone;
   std::string why;
@@ -53,6 +56,8 @@ struct Instance {
   DeviceBytes free_before;  // of the devices, when the worker was told to end
   ReleaseReport report;
   std::set<JobId> unload_jobs;
+
+  bool was_ready() const { return slots > 0; }
 };
 
 }  // namespace lm::core

@@ -11,7 +11,9 @@ namespace {
 
 using enum InstanceState;
 
-constexpr Cell go(InstanceState next) { return {Cell::kGo, next}; }
+constexpr Cell go(InstanceState next) {
+  return {Cell::kGo, next};
+}
 constexpr Cell stay{Cell::kStay, kAbsent};
 constexpr Cell none{Cell::kIllegal, kAbsent};
 
@@ -37,12 +39,15 @@ constexpr std::array<Row, kInstanceStateCount> kTable = {{
 // clang-format on
 
 constexpr std::array<std::string_view, kTriggerCount> kTriggers = {
-    "wanted",  "room_reserved", "worker_taken", "progressed", "load_succeeded",         "load_failed", "given_up", "drain_began",
-    "drained", "worker_exited", "released",     "released_after_failure", "refused", "retry_due",   "slept",    "woke"};
+    "wanted",   "room_reserved", "worker_taken", "progressed",    "load_succeeded", "load_failed",
+    "given_up", "drain_began",   "drained",      "worker_exited", "released",       "released_after_failure",
+    "refused",  "retry_due",     "slept",        "woke"};
 
 }  // namespace
 
-std::string_view to_string(Trigger trigger) { return kTriggers.at(static_cast<std::size_t>(trigger)); }
+std::string_view to_string(Trigger trigger) {
+  return kTriggers.at(static_cast<std::size_t>(trigger));
+}
 
 const Cell& cell(InstanceState state, Trigger trigger) {
   return kTable.at(static_cast<std::size_t>(state)).at(static_cast<std::size_t>(trigger));
@@ -58,8 +63,10 @@ bool InstanceMachine::apply(Trigger trigger) {
 
 std::string describe_state_machine() {
   std::string text =
-      "# The instance machine\n\nGenerated from the table in `src/core/instance_machine.cpp` by `instance_machine_test`; do not edit.\n\n"
-      "Memory is charged from `reserved` to the end of `reclaiming`.\n\n```mermaid\nstateDiagram-v2\n  [*] --> absent\n";
+      "# The instance machine\n\nGenerated from the table in `src/core/instance_machine.cpp` by "
+      "`instance_machine_test`; do not edit.\n\n"
+      "Memory is charged from `reserved` to the end of `reclaiming`.\n\n```mermaid\nstateDiagram-v2\n  [*] "
+      "--> absent\n";
   for (int s = 0; s < kInstanceStateCount; ++s) {
     for (int t = 0; t < kTriggerCount; ++t) {
       const auto state = static_cast<InstanceState>(s);
@@ -76,14 +83,19 @@ std::string describe_state_machine() {
   text += "\n";
   for (int s = 0; s < kInstanceStateCount; ++s) {
     const auto state = static_cast<InstanceState>(s);
-    text += fmt::format("| **{}** | {} | {} |", to_string(state), to_string(published(state)), is_charged(state) ? "yes" : "no");
+    text += fmt::format("| **{}** | {} | {} |", to_string(state), to_string(published(state)),
+                        is_charged(state) ? "yes" : "no");
     for (int t = 0; t < kTriggerCount; ++t) {
       const Cell& c = cell(state, static_cast<Trigger>(t));
-      text += c.kind == Cell::kGo ? fmt::format(" {} |", to_string(c.next)) : c.kind == Cell::kStay ? " stays |" : " — |";
+      text += c.kind == Cell::kGo     ? fmt::format(" {} |", to_string(c.next))
+              : c.kind == Cell::kStay ? " stays |"
+                                      : " — |";
     }
     text += "\n";
   }
-  text += "\nA dash is a broken invariant: the process ends. Words of an earlier life are dropped before they reach the table.\n";
+  text +=
+      "\nA dash is a broken invariant: the process ends. Words of an earlier life are dropped before they "
+      "reach the table.\n";
   return text;
 }
 

@@ -1,0 +1,251 @@
+// Who gets memory, and who goes for it.
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "core/arbiter.h"
+#include "core/eviction.h"
+
+namespace lm::core {
+namespace {
+
+bool is_on_its_way(InstanceState state) {
+  return state == InstanceState::kReserved || state == InstanceState::kStandbyTaken ||
+         state == InstanceState::kLoading;
+}
+
+bool is_ending(InstanceState state) {
+  return state == InstanceState::kDraining || state == InstanceState::kStopping ||
+         state == InstanceState::kReclaiming;
+}
+
+// What `shortage` says of the devices and places that `need` takes.
+Need limited_to(const Need& need, const Need& shortage) {
+  Need mine;
+  for (const auto& [device, bytes] : need.bytes) mine.bytes.set(device, shortage.bytes.on(device));
+  if (need.places > 0) mine.places = shortage.places;
+  return mine;
+}
+
+// What of `shortage` is left when `coming` is there.
+Need beyond(const Need& shortage, const Need& coming) {
+  Need missing;
+  missing.places = std::max(0, shortage.places - coming.places);
+  for (const auto& [device, bytes] : shortage.bytes)
+    missing.bytes.set(device, std::max(Bytes(), bytes - coming.bytes.on(device)));
+  return missing;
+}
+
+bool takes_of(const Need& charge, const Need& missing) {
+  return (missing.places > 0 && charge.places > 0) ||
+         std::ranges::any_of(missing.bytes,
+                             [&](const auto& item) { return charge.bytes.on(item.first) > Bytes(); });
+}
+
+}  // namespace
+
+// The owner has lowered a limit: the cheapest go until what stays is within it. A model's batch is served
+// first, as at the end of any turn.
+void Arbiter::shed_surplus() {
+  Need staying;
+  for (const auto& [id, entry] : entries_) {
+    if (is_on_its_way(entry.state()) || evictable(entry) || entry.state() == InstanceState::kReady)
+      staying += {.bytes = entry.instance->reserved, .places = entry.instance->places};
+  }
+  Need surplus;
+  if (settings_.residency.max_loaded)
+    surplus.places = std::max(0, staying.places - *settings_.residency.max_loaded);
+  for (const Device& device : devices_) {
+    if (device.limit)
+      surplus.bytes.set(device.id, std::max(Bytes(), staying.bytes.on(device.id) - *device.limit));
+  }
+  if (surplus.empty()) return;
+
+  std::vector<Entry*> candidates;
+  std::vector<Victim> victims;
+  for (auto& [id, entry] : entries_) {
+    if (!evictable(entry) || turn_of(entry).batch_waiting) continue;
+    candidates.push_back(&entry);
+    victims.push_back({.frees = {.bytes = entry.instance->reserved, .places = entry.instance->places},
+                       .cost = cost_of_losing(entry)});
+  }
+  const auto chosen = cheapest_set(surplus, victims);
+  if (!chosen) return;
+  for (const std::size_t i : *chosen) {
+    begin_drain(*candidates[i], EndCause::kEvicted, "evicted: more is loaded than the configuration allows",
+                settings_.limits.drain_evict);
+  }
+}
+
+void Arbiter::admit_loads() {
+  gate_times_.clear();
+  const std::vector<Entry*> queue = queue_for_room();
+  if (queue.empty()) return;
+  for (Entry* entry : queue) entry->instance->lacks.reset();
+
+  Ledger books = ledger();
+  Need coming = coming_room();  // from instances on their way out
+  Need spoken_for;              // of that and of the free room, by earlier turns
+  for (Entry* entry : queue) {
+    Instance& instance = *entry->instance;
+    Need need = need_of(*entry);
+
+    // Whether it could ever fit counts it alone: those before it in the queue go again.
+    const Need ever = room_ever();
+    if (instance.force) {
+      for (const auto& [device, bytes] : instance.footprint->bytes)
+        need.bytes.set(device, std::clamp(books.available(device) + ever.bytes.on(device), Bytes(), bytes));
+    }
+    if (!ever.covers(books.shortage(need))) {
+      refuse_for_room(*entry, books, need, ever);
+      continue;
+    }
+
+    Need wanted = spoken_for;
+    wanted += need;
+    const Need shortage = limited_to(need, books.shortage(wanted));
+    if (shortage.empty()) {
+      order_load(*entry, need);
+      books = ledger();
+      continue;
+    }
+    const Need missing = beyond(shortage, coming);
+    if (missing.empty() || evict_for(*entry, need, missing)) {
+      coming = coming_room();
+      if (!instance.committed) instance.committed = now_;
+      spoken_for += need;
+      continue;
+    }
+    instance.lacks = missing;
+    tell_wait(*entry, fmt::format("waits for {}: the models that hold it are busy",
+                                  missing.bytes.empty() ? "a place" : to_string(need.bytes.total())));
+    // Beyond its age cap nobody overtakes it any more.
+    const TimePoint aged_at = contender(*entry).aged_at;
+    if (aged_at <= now_) {
+      spoken_for += need;
+    } else {
+      gate_times_.push_back(aged_at);
+    }
+  }
+}
+
+Need Arbiter::coming_room() const {
+  Need coming;
+  for (const auto& [id, entry] : entries_) {
+    if (is_ending(entry.state())) coming += charge_of(entry);
+  }
+  return coming;
+}
+
+// What is charged now and could be free one day: everything but what is pinned.
+Need Arbiter::room_ever() const {
+  Need ever;
+  for (const auto& [id, entry] : entries_) {
+    const InstanceState state = entry.state();
+    if (is_ending(state) || evictable(entry) || (is_on_its_way(state) && !entry.is_pinned()))
+      ever += charge_of(entry);
+  }
+  return ever;
+}
+
+void Arbiter::refuse_for_room(Entry& entry, const Ledger& books, const Need& need, const Need& ever) {
+  Error error{.code = ErrorCode::kResourceExhausted,
+              .message = fmt::format("{} has no place: as many models as may be loaded are pinned",
+                                     entry.model.id.str()),
+              .reason = "insufficient_memory",
+              .fields = {},
+              .retry_after = {}};
+  for (const auto& [device, bytes] : need.bytes) {
+    const Bytes most = std::max(Bytes(), books.available(device) + ever.bytes.on(device));
+    if (bytes <= most) continue;
+    error.message = fmt::format("{} needs {} on {}, and at most {} can be made free", entry.model.id.str(),
+                                to_string(bytes), device.str(), to_string(most));
+    error.fields = {{"device", device.str()}, {"needed", bytes.count()}, {"free", most.count()}};
+    break;
+  }
+  if (!backlog_.has_pin(entry.model.id)) return refuse(entry, std::move(error));
+  // A pin waits until there is room; those who ask are told at once.
+  reject(backlog_.take_requests_and_jobs(entry.model.id), error);
+  tell_wait(entry, std::move(error.message));
+}
+
+// Closes the gates of the cheapest residents that make room; false where their turns do not allow it yet.
+bool Arbiter::evict_for(Entry& entry, const Need& need, const Need& missing) {
+  const Contender head = contender(entry);
+  const Contention contention{.oldest = head.head, .aged_at = head.aged_at};
+  const Duration q = quantum(settings_.scheduling, swap_cost_);
+  std::vector<Entry*> candidates;
+  std::vector<Victim> victims;
+  std::optional<TimePoint> next_close;
+  for (auto& [id, other] : entries_) {
+    if (!evictable(other) || !takes_of(charge_of(other), missing)) continue;
+    const std::optional<TimePoint> from = closable_from(turn_of(other), contention, q);
+    if (!from) continue;
+    if (*from <= now_) {
+      candidates.push_back(&other);
+      victims.push_back({.frees = charge_of(other), .cost = cost_of_losing(other)});
+    } else if (!next_close || *from < *next_close) {
+      next_close = from;
+    }
+  }
+  const auto chosen = cheapest_set(missing, victims);
+  if (!chosen) {
+    if (next_close) gate_times_.push_back(*next_close);
+    return false;
+  }
+  for (const std::size_t i : *chosen) {
+    begin_drain(*candidates[i], EndCause::kEvicted,
+                fmt::format("evicted to make room for {} ({}): the cheapest of {} that may go",
+                            entry.model.id.str(), to_string(need.bytes.total()), candidates.size()),
+                settings_.limits.drain_evict);
+  }
+  return true;
+}
+
+void Arbiter::tell_wait(Entry& entry, std::string why) {
+  Instance& instance = *entry.instance;
+  instance.why = std::move(why);
+  if (std::exchange(instance.wait_told, true)) return;
+  decide(DecisionKind::kWait, entry.model.id, instance.why,
+         {{"bytes", instance.footprint->bytes.total().count()}});
+}
+
+std::vector<Entry*> Arbiter::queue_for_room() {
+  struct Place {
+    Entry* entry;
+    Contender contender;
+  };
+  std::vector<Place> places;
+  for (auto& [id, entry] : entries_) {
+    if (entry.state() == InstanceState::kQueued && entry.instance->footprint)
+      places.push_back({&entry, contender(entry)});
+  }
+  std::ranges::sort(places, [this](const Place& a, const Place& b) {
+    const auto& ca = a.entry->instance->committed;
+    const auto& cb = b.entry->instance->committed;
+    if (ca.has_value() != cb.has_value()) return ca.has_value();
+    if (ca && *ca != *cb) return *ca < *cb;
+    if (goes_before(a.contender, b.contender, now_)) return true;
+    return !goes_before(b.contender, a.contender, now_) && a.entry->model.id < b.entry->model.id;
+  });
+  std::vector<Entry*> queue;
+  for (const Place& place : places) queue.push_back(place.entry);
+  return queue;
+}
+
+Contention Arbiter::contention_for(const Entry& resident) const {
+  Contention contention;
+  if (resident.is_pinned()) return contention;
+  const Need charge = charge_of(resident);
+  for (const auto& [id, other] : entries_) {
+    // Those whose room is on its way go for others; this one stays.
+    if (other.state() != InstanceState::kQueued || !other.instance->lacks) continue;
+    if (!takes_of(charge, *other.instance->lacks)) continue;
+    const Contender c = contender(other);
+    contention.oldest = std::min(contention.oldest.value_or(TimePoint::max()), c.head);
+    contention.aged_at = std::min(contention.aged_at.value_or(TimePoint::max()), c.aged_at);
+  }
+  return contention;
+}
+
+}  // namespace lm::core

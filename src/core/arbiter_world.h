@@ -1,0 +1,534 @@
+// A small world around an Arbiter for its tests: workers, probe, clients and administrators in virtual time.
+// Nothing here waits for a clock. After every step it checks the arbiter's invariants and that each request
+// and each job is answered exactly once.
+#pragma once
+
+#include <algorithm>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <optional>
+#include <queue>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "core/arbiter.h"
+#include "core/arbiter_trace.h"
+
+namespace lm::core::testing {
+
+using std::chrono::milliseconds;
+using std::chrono::minutes;
+// `seconds` is taken by the function that turns a span into a number.
+constexpr Duration sec(double s) {
+  return from_seconds(s);
+}
+constexpr Duration ms(std::int64_t n) {
+  return milliseconds(n);
+}
+
+// How a model's next load or release goes; each is used once, then the plain way again.
+enum class LoadFate { kSucceeds, kFails, kDies, kSilent };
+enum class ReleaseFate { kClean, kClings, kUnanswered };
+
+// What is true of a model in this world, whatever the arbiter believes.
+struct Truth {
+  DeviceBytes bytes;                   // what it takes
+  std::optional<DeviceBytes> predict;  // what the prediction says; empty: the truth
+  std::optional<Error> predict_error;
+  Duration predict_time = ms(10);
+  bool predicts = true;  // false: the prediction never answers
+  Duration load_time = sec(1);
+  Duration stop_time = ms(20);
+  Duration release_delay = ms(30);  // from exit until its memory is free
+  int slots = 2;
+  std::vector<LoadFate> fates;        // of the next loads, first one first
+  std::vector<ReleaseFate> releases;  // of the next releases
+  int ignored_stops = 0;              // so many orders to end are not heard
+  Error load_error{.code = ErrorCode::kUnavailable, .message = "no", .reason = "io_error"};
+};
+
+enum class RequestFate { kWaiting, kGranted, kEnded, kRejected, kLeft };
+
+struct Request {
+  RequestId id;
+  ModelId model;
+  PriorityClass priority = PriorityClass::kInteractive;
+  std::optional<Duration> service;  // empty: until finish()
+  RequestFate fate = RequestFate::kWaiting;
+  TimePoint arrived;
+  TimePoint answered;  // granted or rejected
+  InstanceId instance;
+  std::optional<Error> error;
+  bool cut = false;
+  bool left = false;
+};
+
+struct Job {
+  JobId id;
+  bool done = false;
+  bool abandoned = false;
+  TimePoint done_at;
+  std::optional<Error> error;
+  JobResult result;
+};
+
+struct Worker {
+  InstanceId instance;
+  Generation generation;
+  ModelId model;
+  int pid = 0;
+  bool ready = false;
+  bool alive = true;
+  DeviceBytes held;
+  ReleaseFate release = ReleaseFate::kClean;
+  TimePoint free_at;  // after its end
+};
+
+class World {
+ public:
+  explicit World(Settings settings = plain()) : settings_(settings), arbiter_(settings) {
+    const char* trace = std::getenv("LLM_MANAGER_TRACE");
+    trace_ = trace != nullptr && std::string_view(trace) == "1";
+  }
+
+  static Settings plain() {
+    Settings settings;
+    settings.residency.mode = ResidencyMode::kFit;
+    return settings;
+  }
+
+  // ---- what there is; configure() tells the arbiter
+
+  void add_device(const std::string& id, Bytes capacity, Bytes headroom = {},
+                  std::optional<Bytes> limit = {}) {
+    devices_.push_back({.id = DeviceId(id),
+                        .kind = id == "host" ? DeviceKind::kHost : DeviceKind::kCuda,
+                        .name = id,
+                        .capacity = capacity,
+                        .headroom = headroom,
+                        .limit = limit});
+  }
+  Model& add_model(const std::string& id, DeviceBytes bytes) {
+    truths_[ModelId(id)].bytes = std::move(bytes);
+    models_.push_back({.id = ModelId(id)});
+    models_.back().artifact.fingerprint = id;
+    return models_.back();
+  }
+  // On the one device "gpu".
+  Model& add_model(const std::string& id, Bytes bytes) {
+    return add_model(id, DeviceBytes{{DeviceId("gpu"), bytes}});
+  }
+  Model& model(const std::string& id) { return *std::ranges::find(models_, ModelId(id), &Model::id); }
+  std::vector<Model>& models() { return models_; }
+  std::vector<Device>& devices() { return devices_; }
+  Settings& settings() { return settings_; }
+  Truth& truth(const std::string& id) { return truths_.at(ModelId(id)); }
+  std::map<ModelId, Truth>& truths() { return truths_; }
+  void configure() {
+    tell(SettingsChanged{settings_, devices_});
+    tell(ModelsChanged{models_});
+  }
+
+  // ---- clients
+
+  RequestId request(const std::string& model, std::optional<Duration> service = {},
+                    PriorityClass priority = PriorityClass::kInteractive,
+                    std::optional<Duration> deadline = {}) {
+    const RequestId id(++last_request_);
+    requests_[id] = {
+        .id = id, .model = ModelId(model), .priority = priority, .service = service, .arrived = now_};
+    std::optional<TimePoint> until;
+    if (deadline) until = now_ + *deadline;
+    tell(RequestArrived{id, ModelId(model), priority, until});
+    return id;
+  }
+  void cancel(RequestId id) {
+    Request& r = requests_.at(id);
+    r.left = true;
+    if (r.fate == RequestFate::kWaiting) r.fate = RequestFate::kLeft;
+    tell(RequestCancelled{id});
+    if (r.fate == RequestFate::kGranted) end_lease_soon(id);
+  }
+  void finish(RequestId id) {
+    Request& r = requests_.at(id);
+    if (r.fate != RequestFate::kGranted) return;
+    r.fate = RequestFate::kEnded;
+    tell(LeaseReleased{id});
+  }
+
+  // ---- administrators
+
+  JobId load(const std::string& model, bool force = false) {
+    const JobId id = new_job();
+    tell(LoadWanted{id, ModelId(model), "tester", force});
+    return id;
+  }
+  JobId unload(const std::string& model, bool hold = false) {
+    const JobId id = new_job();
+    tell(UnloadWanted{id, model.empty() ? std::optional<ModelId>() : ModelId(model), "tester", hold, 1234});
+    return id;
+  }
+  JobId pin(const std::string& model, bool pinned = true) {
+    const JobId id = new_job();
+    tell(PinChanged{id, ModelId(model), pinned});
+    return id;
+  }
+  void abandon(JobId id) {
+    jobs_.at(id).abandoned = true;
+    tell(JobAbandoned{id});
+  }
+  void shut_down(Duration in) { tell(ShutdownBegan{now_ + in}); }
+
+  // ---- accidents
+
+  void crash(const std::string& model) {
+    for (auto& [id, worker] : workers_) {
+      if (worker.alive && worker.model == ModelId(model)) return end_worker(id, "was killed by SIGKILL");
+    }
+    ADD_FAILURE() << model << " has no worker";
+  }
+  void set_external(const std::string& device, Bytes bytes) { external_.set(DeviceId(device), bytes); }
+  void measure() {
+    MemoryMeasured e;
+    for (const Device& device : devices_) {
+      e.devices.push_back({.device = device.id,
+                           .capacity = device.capacity,
+                           .free = physically_free(device.id),
+                           .holders = {},
+                           .per_process = true});
+    }
+    for (const auto& [id, worker] : workers_) {
+      if (worker.alive) e.instances.push_back({worker.instance, worker.held, Bytes()});
+    }
+    tell(e);
+  }
+
+  // ---- time
+
+  TimePoint now() const { return now_; }
+  void at(TimePoint when, std::function<void()> what) { agenda_.push({when, ++last_seq_, std::move(what)}); }
+  void after(Duration d, std::function<void()> what) { at(now_ + d, std::move(what)); }
+  // Lets everything happen that is due until then.
+  void run_for(Duration d) { run_until(now_ + d); }
+  void run_until(TimePoint end) {
+    while (happen_next(end)) {
+    }
+    now_ = std::max(now_, end);
+  }
+  // Until it holds; a failure where it does not within an hour.
+  bool run_until_true(const std::function<bool()>& holds) {
+    const TimePoint end = now_ + std::chrono::hours(1);
+    while (!holds()) {
+      if (!happen_next(end)) return false;
+    }
+    return true;
+  }
+  // The next thing on the agenda, or the timer; false where nothing is due until `end`.
+  bool happen_next(TimePoint end) {
+    const bool timer = armed_ && (agenda_.empty() || *armed_ < agenda_.top().at);
+    if (timer ? *armed_ > end : agenda_.empty() || agenda_.top().at > end) return false;
+    if (timer) {
+      now_ = std::max(now_, *armed_);
+      armed_.reset();
+      tell(TimerFired{});
+      return true;
+    }
+    const Item item = agenda_.top();
+    agenda_.pop();
+    now_ = std::max(now_, item.at);
+    item.what();
+    return true;
+  }
+
+  // ---- what became of it
+
+  const Request& of(RequestId id) const { return requests_.at(id); }
+  const Job& of(JobId id) const { return jobs_.at(id); }
+  RequestFate fate(RequestId id) const { return requests_.at(id).fate; }
+  bool granted(RequestId id) const {
+    return fate(id) == RequestFate::kGranted || fate(id) == RequestFate::kEnded;
+  }
+  bool rejected(RequestId id) const { return fate(id) == RequestFate::kRejected; }
+  std::string reason(RequestId id) const { return of(id).error ? of(id).error->reason : ""; }
+  Snapshot snapshot() const { return arbiter_.snapshot(now_); }
+  ModelView view(const std::string& id) const {
+    for (const ModelView& v : snapshot().models) {
+      if (v.model.id == ModelId(id)) return v;
+    }
+    return {};
+  }
+  InstanceState state(const std::string& id) const {
+    const ModelView v = view(id);
+    return v.instance ? v.instance->state : InstanceState::kAbsent;
+  }
+  DeviceView device_view(const std::string& id) const {
+    for (const DeviceView& v : snapshot().devices) {
+      if (v.device.id == DeviceId(id)) return v;
+    }
+    return {};
+  }
+  int workers() const {
+    return static_cast<int>(std::ranges::count_if(workers_, [](const auto& w) { return w.second.alive; }));
+  }
+  template <class T>
+  std::vector<T> told() const {
+    std::vector<T> found;
+    for (const auto& [at, command] : commands_) {
+      if (const T* c = std::get_if<T>(&command)) found.push_back(*c);
+    }
+    return found;
+  }
+  // How often a model's load was ordered.
+  int loads(const std::string& model) const {
+    return loads_.contains(ModelId(model)) ? loads_.at(ModelId(model)) : 0;
+  }
+  int loads() const {
+    int sum = 0;
+    for (const auto& [model, n] : loads_) sum += n;
+    return sum;
+  }
+  bool decided(DecisionKind kind, const std::string& model) const {
+    return std::ranges::any_of(told<RecordDecision>(), [&](const RecordDecision& d) {
+      return d.decision.kind == kind && d.decision.model == ModelId(model);
+    });
+  }
+  std::vector<PublishState> published(const std::string& model) const {
+    std::vector<PublishState> all = told<PublishState>();
+    std::erase_if(all, [&](const PublishState& p) { return p.model != ModelId(model); });
+    return all;
+  }
+  const std::map<RequestId, Request>& requests() const { return requests_; }
+  const std::map<JobId, Job>& jobs() const { return jobs_; }
+  const std::vector<RequestId>& grants() const { return grants_; }
+  std::uint64_t steps() const { return steps_; }
+  int out_of_memory() const { return out_of_memory_; }
+  bool shutdown_finished() const { return shutdown_finished_; }
+  bool idle() const { return agenda_.empty(); }
+  void keep_no_commands() { keep_commands_ = false; }
+
+  void tell(const Event& event) {
+    ++steps_;
+    if (trace_) trace(now_, event);
+    const Commands commands = arbiter_.step(event, now_);
+    for (const Command& command : commands) {
+      if (trace_) trace(now_, command);
+      if (keep_commands_) commands_.emplace_back(now_, command);
+      std::visit([this](const auto& c) { carry_out(c); }, command);
+    }
+    arbiter_.check_invariants(now_);
+  }
+
+ private:
+  struct Item {
+    TimePoint at;
+    std::uint64_t seq;
+    std::function<void()> what;
+    bool operator<(const Item& other) const { return std::pair(at, seq) > std::pair(other.at, other.seq); }
+  };
+
+  JobId new_job() {
+    const JobId id(++last_job_);
+    jobs_[id].id = id;
+    return id;
+  }
+
+  Bytes physically_free(const DeviceId& device) const {
+    Bytes used = external_.on(device);
+    for (const auto& [id, worker] : workers_) {
+      if (worker.alive || worker.release == ReleaseFate::kClings || worker.free_at > now_)
+        used += worker.held.on(device);
+    }
+    const auto it = std::ranges::find(devices_, device, &Device::id);
+    return it->capacity - used;
+  }
+
+  void end_lease_soon(RequestId id) {
+    after(ms(1), [this, id] { finish(id); });
+  }
+
+  void end_worker(InstanceId id, std::string how) {
+    Worker& worker = workers_.at(id);
+    worker.alive = false;
+    Truth& truth = truths_.at(worker.model);
+    worker.free_at = now_ + truth.release_delay;
+    if (!truth.releases.empty()) {
+      worker.release = truth.releases.front();
+      truth.releases.erase(truth.releases.begin());
+    }
+    for (auto& [request_id, r] : requests_) {
+      if (r.fate == RequestFate::kGranted && r.instance == id) end_lease_soon(request_id);
+    }
+    tell(WorkerExited{id, worker.generation, std::move(how), worker.held, Bytes()});
+  }
+
+  // Whether the worker still is what it was when something was planned for it.
+  Worker* alive(InstanceId id) {
+    const auto it = workers_.find(id);
+    return it != workers_.end() && it->second.alive ? &it->second : nullptr;
+  }
+
+  // ---- commands
+
+  void carry_out(const PredictFootprint& c) {
+    const Truth& truth = truths_.at(c.model);
+    if (!truth.predicts) return;
+    FootprintPredicted e{c.instance, c.generation, {}, truth.predict_error};
+    if (!e.error) e.footprint = Footprint{truth.predict.value_or(truth.bytes), FootprintSource::kPredicted};
+    after(truth.predict_time, [this, e] { tell(e); });
+  }
+
+  void carry_out(const StartLoad& c) {
+    ++loads_[c.model];
+    Truth& truth = truths_.at(c.model);
+    LoadFate fate = LoadFate::kSucceeds;
+    if (!truth.fates.empty()) {
+      fate = truth.fates.front();
+      truth.fates.erase(truth.fates.begin());
+    }
+    Worker& worker = workers_[c.instance];
+    worker = {.instance = c.instance, .generation = c.generation, .model = c.model, .pid = ++last_pid_};
+    const InstanceId id = c.instance;
+    after(ms(1), [this, id] {
+      if (const Worker* w = alive(id)) tell(WorkerTaken{id, w->generation, w->pid});
+    });
+    if (fate == LoadFate::kSilent) return;
+    after(truth.load_time / 2, [this, id] {
+      Worker* w = alive(id);
+      if (w == nullptr) return;
+      tell(LoadProgressed{id, w->generation, LoadStage::kWeights, 0.5});
+    });
+    after(truth.load_time, [this, id, fate, began = now_] {
+      Worker* w = alive(id);
+      if (w == nullptr) return;
+      const Truth& t = truths_.at(w->model);
+      if (fate == LoadFate::kDies) return end_worker(id, "was killed by SIGABRT");
+      if (fate == LoadFate::kFails) return tell(LoadFailed{id, w->generation, t.load_error});
+      for (const auto& [device, bytes] : t.bytes) {
+        if (bytes <= physically_free(device)) continue;
+        ++out_of_memory_;
+        return tell(LoadFailed{id,
+                               w->generation,
+                               {.code = ErrorCode::kResourceExhausted,
+                                .message = "out of memory",
+                                .reason = "insufficient_memory"}});
+      }
+      w->held = t.bytes;
+      w->ready = true;
+      tell(LoadSucceeded{id, w->generation, w->held, Bytes(), t.slots, 4096, now_ - began});
+    });
+  }
+
+  void carry_out(const StopInstance& c) {
+    const Worker* worker = alive(c.instance);
+    if (worker == nullptr) return;
+    Truth& truth = truths_.at(worker->model);
+    if (truth.ignored_stops > 0) {
+      --truth.ignored_stops;
+      return;
+    }
+    after(std::min(truth.stop_time, c.grace), [this, id = c.instance] {
+      if (alive(id) != nullptr) end_worker(id, "exited with 0");
+    });
+  }
+
+  void carry_out(const MeasureRelease& c) {
+    const Worker& worker = workers_.at(c.instance);
+    if (worker.release == ReleaseFate::kUnanswered) return;
+    at(std::max(now_ + ms(1), c.not_before), [this, c] {
+      const Worker& w = workers_.at(c.instance);
+      ReleaseMeasured e{c.instance, c.generation, {}, {}, {}, "process"};
+      if (w.release == ReleaseFate::kClings || w.free_at > now_) {
+        e.residual = w.held;
+        if (!w.held.empty()) e.holders.push_back({w.pid, "llm-worker", w.held.total()});
+      }
+      for (const Device& device : devices_)
+        e.devices.push_back({device.id, device.capacity, physically_free(device.id), {}, true});
+      tell(e);
+    });
+  }
+
+  void carry_out(const CutRequests& c) {
+    for (const RequestId id : c.requests) {
+      EXPECT_EQ(requests_.at(id).fate, RequestFate::kGranted);
+      requests_.at(id).cut = true;
+      end_lease_soon(id);
+    }
+  }
+
+  void carry_out(const GrantLease& c) {
+    Request& r = requests_.at(c.request);
+    EXPECT_EQ(r.fate, RequestFate::kWaiting) << "a request is answered once";
+    const Worker* worker = alive(c.instance);
+    EXPECT_TRUE(worker != nullptr && worker->ready && worker->model == r.model)
+        << "only the ready are granted";
+    r.fate = RequestFate::kGranted;
+    r.answered = now_;
+    r.instance = c.instance;
+    grants_.push_back(c.request);
+    if (r.service) after(*r.service, [this, id = c.request] { finish(id); });
+  }
+
+  void carry_out(const RejectRequest& c) {
+    Request& r = requests_.at(c.request);
+    EXPECT_EQ(r.fate, RequestFate::kWaiting) << "a request is answered once";
+    EXPECT_FALSE(c.error.message.empty());
+    r.fate = RequestFate::kRejected;
+    r.answered = now_;
+    r.error = c.error;
+  }
+
+  void carry_out(const FinishJob& c) {
+    Job& job = jobs_.at(c.job);
+    EXPECT_FALSE(job.done) << "a job ends once";
+    EXPECT_FALSE(job.abandoned) << "an abandoned job is not finished";
+    job.done = true;
+    job.done_at = now_;
+    job.error = c.error;
+    job.result = c.result;
+  }
+
+  void carry_out(const ArmTimer& c) {
+    EXPECT_GT(c.at, now_) << "the timer lies ahead";
+    armed_ = c.at;
+  }
+
+  void carry_out(const FinishShutdown&) {
+    EXPECT_FALSE(shutdown_finished_) << "shutdown finishes once";
+    EXPECT_EQ(workers(), 0) << "nothing of ours is left";
+    shutdown_finished_ = true;
+  }
+
+  template <class Told>
+  void carry_out(const Told&) {}  // told for people and for the store
+
+  Settings settings_;
+  Arbiter arbiter_;
+  std::vector<Device> devices_;
+  std::vector<Model> models_;
+  std::map<ModelId, Truth> truths_;
+  DeviceBytes external_;
+  std::map<InstanceId, Worker> workers_;
+  std::map<RequestId, Request> requests_;
+  std::map<JobId, Job> jobs_;
+  std::map<ModelId, int> loads_;
+  std::vector<RequestId> grants_;
+  std::vector<std::pair<TimePoint, Command>> commands_;
+  std::priority_queue<Item> agenda_;
+  std::optional<TimePoint> armed_;
+  TimePoint now_{};
+  std::uint64_t last_request_ = 0;
+  std::uint64_t last_job_ = 0;
+  std::uint64_t last_seq_ = 0;
+  std::uint64_t steps_ = 0;
+  int last_pid_ = 1000;
+  int out_of_memory_ = 0;
+  bool keep_commands_ = true;
+  bool shutdown_finished_ = false;
+  bool trace_ = false;
+};
+
+}  // namespace lm::core::testing
