@@ -167,10 +167,8 @@ class Inference {
 
 void add_inference_routes(http::Router& router, runtime::Runtime& runtime) {
   for (const Endpoint& endpoint : kEndpoints) {
-    router.add(http::Method::kPost, endpoint.path, [&runtime, endpoint](http::Exchange& exchange) -> Task<> {
-      Inference inference(runtime, endpoint);
-      co_await inference.serve(exchange);
-    });
+    const auto inference = std::make_shared<Inference>(runtime, endpoint);
+    router.add(http::Method::kPost, endpoint.path, [inference](http::Exchange& exchange) { return inference->serve(exchange); });
   }
 }
 

@@ -22,7 +22,7 @@ constexpr Duration kHeartbeat = std::chrono::seconds(10);
 // Who asks, as decisions and holds name him.
 std::string who(const http::Request& request) {
   if (const auto name = request.headers.get("X-Client-Name")) return std::string(name->substr(0, 64));
-  return request.peer.kind == http::Peer::Kind::kUnix ? "a local client" : request.peer.address;
+  return request.peer.kind == http::Peer::Kind::kRemote ? "a client at " + request.peer.address : "a local client";
 }
 
 class Manager {

@@ -217,7 +217,7 @@ int serve(const ServeOptions& options) {
   os::ignore_broken_pipes();
 
   runtime::Places places{.data = folders->data,
-                         .run = folders->runtime / "run",
+                         .run = folders->runtime,
                          .worker = *worker,
                          .log_file = log_file,
                          .model_folders = {}};

@@ -225,7 +225,7 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
       engines.add(device.device, device.weights + device.context + device.compute);
     const auto reading = measure(worker->process->identity());
     std::vector<Phase> phases;
-    if (worker->start_took > Duration()) phases.push_back({"spawn", worker->start_took});
+    if (worker->start_took > std::chrono::milliseconds(1)) phases.push_back({"spawn", worker->start_took});
     phases.insert(phases.end(), m.phases.begin(), m.phases.end());
     listener.phases(worker->order->model.id, worker->order->instance, std::move(phases));
     listener.post(LoadSucceeded{.instance = worker->order->instance,

@@ -16,7 +16,8 @@ std::string fold(std::string_view text) {
   return lower;
 }
 
-// Edits from one to the other, for a hint; both are short.
+// Edits from what was asked to the known name or to a beginning of it, for a hint: people know the start of a
+// long name. Both are short.
 std::size_t distance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
   for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
@@ -29,7 +30,7 @@ std::size_t distance(std::string_view a, std::string_view b) {
       diagonal = above;
     }
   }
-  return row.back();
+  return *std::ranges::min_element(row);
 }
 
 }  // namespace
@@ -98,7 +99,8 @@ Result<ModelId> Catalog::resolve(std::string_view name, ModelKind kind) const {
     const bool contains = !folded.empty() && (known.find(folded) != std::string::npos ||
                                               folded.find(known) != std::string::npos);
     const std::size_t edits = contains ? 0 : distance(folded.substr(0, 128), known.substr(0, 128));
-    if (edits <= std::max<std::size_t>(2, known.size() / 3)) nearest.emplace_back(edits, id.str());
+    if (edits <= std::min(folded.size() / 2, std::max<std::size_t>(2, folded.size() / 3)))
+      nearest.emplace_back(edits, id.str());
   }
   std::ranges::sort(nearest);
   std::vector<std::string> names;

@@ -43,6 +43,14 @@ TEST(Catalog, AnUnknownNameNamesTheNearest) {
             std::string::npos);
 }
 
+TEST(Catalog, TheBeginningOfANameIsEnoughForAHint) {
+  const Catalog c({model("tinyllama-1.1b-chat-iq2_xxs")}, {});
+  EXPECT_NE(c.resolve("tinylama").error().message.find("did you mean tinyllama-1.1b-chat-iq2_xxs?"),
+            std::string::npos);
+  EXPECT_NE(c.resolve("llama").error().message.find("did you mean"), std::string::npos);
+  EXPECT_EQ(c.resolve("zz").error().message.find("did you mean"), std::string::npos);
+}
+
 TEST(Catalog, LocalPrefixLeavesRolesAside) {
   EXPECT_FALSE(catalog().resolve("local/chat"));  // a role, and no model has that name
 }

@@ -1,0 +1,84 @@
+#include "api/error_shape.h"
+
+#include <boost/json/parse.hpp>
+#include <gtest/gtest.h>
+
+namespace lm::api {
+namespace {
+
+Error held() {
+  return {.code = ErrorCode::kUnavailable,
+          .message = "x is kept unloaded",
+          .reason = "model_held",
+          .fields = {{"held_by", "owner"}, {"held_since_ms", 5}, {"param", "model"}},
+          .retry_after = std::chrono::milliseconds(1500)};
+}
+
+TEST(ErrorShape, OpenaiHasItsFourFieldsAndOurDetails) {
+  const auto error = error_json(held()).at("error").as_object();
+  EXPECT_EQ(error.at("message"), "x is kept unloaded");
+  EXPECT_EQ(error.at("code"), "model_held");
+  EXPECT_EQ(error.at("type"), "unavailable_error");
+  EXPECT_EQ(error.at("param"), "model");
+  EXPECT_EQ(error.at("details").at("held_by"), "owner");
+  EXPECT_EQ(error.at("details").at("held_since_ms"), 5);
+  EXPECT_EQ(error.at("retry_after_s"), 1.5);
+}
+
+TEST(ErrorShape, ThePathChoosesTheShape) {
+  http::Request request;
+  request.path = "/v1/messages";
+  auto body = boost::json::parse(error_body(held(), request).text).as_object();
+  EXPECT_EQ(body.at("type"), "error");
+  EXPECT_EQ(body.at("error").at("type"), "overloaded_error");
+  request.path = "/api/chat";
+  body = boost::json::parse(error_body(held(), request).text).as_object();
+  EXPECT_EQ(body.at("error"), "x is kept unloaded");
+  request.path = "/api/v1/models";
+  body = boost::json::parse(error_body(held(), request).text).as_object();
+  EXPECT_EQ(body.at("error").at("code"), "model_held");
+}
+
+TEST(ErrorShape, EveryCodeHasAStatusOfItsKind) {
+  for (int i = 0; i < kErrorCodeCount; ++i) {
+    const Error error{
+        .code = static_cast<ErrorCode>(i), .message = "m", .reason = {}, .fields = {}, .retry_after = {}};
+    EXPECT_GE(http_status(error), 400) << i;
+    EXPECT_LT(http_status(error), 600) << i;
+    EXPECT_FALSE(openai_type(error).empty());
+  }
+  EXPECT_EQ(http_status({.code = ErrorCode::kResourceExhausted,
+                         .message = "",
+                         .reason = "insufficient_memory",
+                         .fields = {},
+                         .retry_after = {}}),
+            507);
+  EXPECT_EQ(http_status({.code = ErrorCode::kResourceExhausted,
+                         .message = "",
+                         .reason = "queue_full",
+                         .fields = {},
+                         .retry_after = {}}),
+            429);
+  EXPECT_EQ(http_status({.code = ErrorCode::kCancelled,
+                         .message = "",
+                         .reason = "client_gone",
+                         .fields = {},
+                         .retry_after = {}}),
+            499);
+  EXPECT_EQ(http_status({.code = ErrorCode::kCancelled,
+                         .message = "",
+                         .reason = "model_unloaded",
+                         .fields = {},
+                         .retry_after = {}}),
+            503);
+}
+
+TEST(ErrorShape, AnEventIsOneWholeEvent) {
+  const std::string event = error_event(held(), "/v1/chat/completions");
+  EXPECT_TRUE(event.starts_with("data: {\"error\":"));
+  EXPECT_TRUE(event.ends_with("\n\n"));
+  EXPECT_TRUE(error_event(held(), "/v1/messages").starts_with("event: error\n"));
+}
+
+}  // namespace
+}  // namespace lm::api
