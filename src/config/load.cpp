@@ -122,7 +122,16 @@ class ConfigReader {
       refuse(word.at, shown, "a name has no spaces, slashes, quotes or stars, and at most 128 letters");
       return;
     }
+    // "models: {model_path: …}": the line of the name was left out, and it would become a model called
+    // model_path.
+    if (value.kind != Node::Kind::kMap && find_key(section.path, name) != nullptr) {
+      refuse(word.at, shown,
+             fmt::format("belongs below a name, such as {}.{}", with_name(section.path, section.example_name),
+                         name));
+      return;
+    }
     section.create(config_, name);
+    positions_[shown] = word.at;
     if (section.path == "models.*") {
       ModelEntry& entry = config_.models.at(name);
       entry.folder = folder_;
@@ -213,7 +222,9 @@ class CrossCheck {
 
  private:
   void refuse(const std::string& key, std::string message) {
-    const auto it = positions_.find(key);
+    // A key that is not there is missed where its entry stands.
+    auto it = positions_.find(key);
+    if (it == positions_.end()) it = positions_.find(std::string(parent(key)));
     const Position at = it == positions_.end() ? Position{.line = 1, .column = 1} : it->second;
     problems_.push_back({.file = file_, .at = at, .key = key, .message = std::move(message)});
   }
@@ -341,6 +352,20 @@ void apply_environment(Config& config, const Environment& environment) {
   for (auto& [name, provider] : config.providers) fill(provider.api_key);
 }
 
+// A provider may need no key; one whose key was named and is not there will answer with 401s that nobody
+// expects.
+void tell_missing_keys(const Config& config, const std::string& file, std::vector<Warning>& warnings) {
+  for (const auto& [name, provider] : config.providers) {
+    const KeySource& key = provider.api_key;
+    if (key.env.empty() || !key.file.empty() || !key.value.empty()) continue;
+    warnings.push_back(
+        {.file = file,
+         .at = {},
+         .key = fmt::format("providers.{}.api_key_env", name),
+         .message = fmt::format("{} is not set, neither in the environment nor in .env", key.env)});
+  }
+}
+
 // Paths of ours are made whole here; a model's stays as written, since it may be a name (models.h).
 void resolve_paths(Config& config, const std::string& folder, const std::string& home) {
   const auto resolve = [&](std::string& path) { path = resolve_path(path, folder, home).string(); };
@@ -406,6 +431,7 @@ Result<Loaded> load(const Sources& sources) {
   }
 
   apply_environment(loaded.config, loaded.environment);
+  tell_missing_keys(loaded.config, loaded.file.string(), loaded.warnings);
   const auto home = loaded.environment.find("HOME");
   resolve_paths(loaded.config, folder, home ? home->value : std::string());
   return loaded;

@@ -272,6 +272,10 @@ TEST(Load, WrongShapesAreErrors) {
   EXPECT_THAT(problems("models: 5"), ElementsAre(HasSubstr("models: expected a map")));
   EXPECT_THAT(problems("models: {llm: [x]}"),
               ElementsAre(HasSubstr("models.llm: expected a map, found a list")));
+  EXPECT_THAT(
+      problems("models: {model_path: x.gguf}"),
+      ElementsAre(HasSubstr("models.model_path: belongs below a name, such as models.llm.model_path")));
+  EXPECT_THAT(problems("devices: {limit: 1GB}"), ElementsAre(HasSubstr("such as devices.host.limit")));
   EXPECT_THAT(problems("models: {'a b': x}"), ElementsAre(HasSubstr("a name has no spaces")));
   EXPECT_THAT(problems("models: {a/b: x}"), ElementsAre(HasSubstr("slashes")));
   EXPECT_THAT(problems("residency: {linger: {x: 1}}"), ElementsAre(HasSubstr("found a map")));
@@ -289,7 +293,8 @@ TEST(Load, ValuesAreCheckedAgainstEachOther) {
               ElementsAre(HasSubstr(":2:22: models.a.aliases: b already names models.b")));
   EXPECT_THAT(problems("vtuber: {response: {min_tokens: 5, max_tokens: 4}}"),
               ElementsAre(HasSubstr("5 is more than max_tokens, 4")));
-  EXPECT_THAT(problems("providers: {p: }"), ElementsAre(HasSubstr("providers.p.base_url: is needed")));
+  EXPECT_THAT(problems("providers:\n  p:\n"),
+              ElementsAre(HasSubstr(":2:3: providers.p.base_url: is needed")));
   EXPECT_THAT(problems("commands: {p: }"), SizeIs(2));
   EXPECT_THAT(problems("models: {coder: x}\nroles: {chat: codr}"),
               ElementsAre(HasSubstr("roles.chat: no model named codr, did you mean coder?")));
@@ -354,6 +359,17 @@ TEST(Environment, KeysComeByNameAndNeverShow) {
   std::ostringstream printed;
   printed << loaded.config.server.user_key.value << Secret();
   EXPECT_EQ(printed.str(), "(set)(not set)");
+}
+
+TEST(Environment, AKeyThatIsNamedAndNotThereIsTold) {
+  const Loaded loaded = good(
+      "providers:\n"
+      "  a: {base_url: 'https://h', api_key_env: NOT_SET}\n"
+      "  b: {base_url: 'https://h', api_key_env: NOT_SET, api_key_file: k}\n"
+      "  c: {base_url: 'https://h'}\n");
+  ASSERT_THAT(loaded.warnings, SizeIs(1));
+  EXPECT_EQ(loaded.warnings[0].key, "providers.a.api_key_env");
+  EXPECT_THAT(loaded.warnings[0].message, HasSubstr("NOT_SET is not set"));
 }
 
 TEST(Dotenv, ReadsWhatShellsAndPythonWrite) {
