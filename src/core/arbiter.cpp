@@ -290,6 +290,8 @@ void Arbiter::on(const WorkerTaken& e) {
 void Arbiter::on(const LoadProgressed& e) {
   Entry* entry = find(e.instance, e.generation);
   if (entry == nullptr) return;
+  if (entry->state() == InstanceState::kReserved)
+    enter(*entry, Trigger::kWorkerTaken);  // its word was overtaken
   const InstanceState state = entry->state();
   if (state != InstanceState::kStandbyTaken && state != InstanceState::kLoading) return;
   Instance& instance = *entry->instance;
@@ -302,6 +304,7 @@ void Arbiter::on(const LoadProgressed& e) {
 void Arbiter::on(const LoadSucceeded& e) {
   Entry* entry = find(e.instance, e.generation);
   if (entry == nullptr) return;
+  if (entry->state() == InstanceState::kReserved) enter(*entry, Trigger::kWorkerTaken);
   const InstanceState state = entry->state();
   if (state != InstanceState::kStandbyTaken && state != InstanceState::kLoading)
     return;  // it was told to end meanwhile

@@ -75,6 +75,7 @@ class Arbiter {
   void settle();
   void expire_waiters();
   void meet_deadlines(Entry& entry);
+  void end_back_offs();
   void want_pins();
   void give_up_unwanted();
   void want_models();

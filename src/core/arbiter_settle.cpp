@@ -16,6 +16,7 @@ void Arbiter::settle() {
     if (entry.instance) meet_deadlines(entry);
   }
   if (!shutdown_) {
+    end_back_offs();
     want_pins();
     give_up_unwanted();
     want_models();
@@ -120,6 +121,15 @@ void Arbiter::meet_deadlines(Entry& entry) {
   }
 }
 
+void Arbiter::end_back_offs() {
+  for (auto& [id, entry] : entries_) {
+    if (entry.state() != InstanceState::kFailed) continue;
+    const std::optional<TimePoint>& retry_at = entry.instance->retry_at;
+    // Whoever waits for what has failed came when its time was over, or insists.
+    if (backlog_.any(id) || (pin_wants(entry) && retry_at && now_ >= *retry_at)) forget(entry);
+  }
+}
+
 // A pin is a waiter that comes again by itself for as long as its model is not ready.
 void Arbiter::want_pins() {
   for (auto& [id, entry] : entries_) {
@@ -127,9 +137,6 @@ void Arbiter::want_pins() {
       backlog_.take_pin(id);
       continue;
     }
-    if (entry.state() == InstanceState::kFailed && entry.instance->retry_at &&
-        now_ >= *entry.instance->retry_at)
-      forget(entry);
     if (published(entry.state()) != PublishedState::kUnloaded &&
         published(entry.state()) != PublishedState::kLoading)
       continue;
@@ -148,8 +155,6 @@ void Arbiter::want_pins() {
 void Arbiter::want_models() {
   for (auto& [id, entry] : entries_) {
     if (!backlog_.any(id)) continue;
-    // Its back-off is over, or somebody insists: else nobody could wait.
-    if (entry.state() == InstanceState::kFailed) forget(entry);
     if (entry.instance) continue;
     if (entry.model.problem) {
       reject_waiters(entry, *entry.model.problem);

@@ -9,6 +9,7 @@
 #include <map>
 #include <optional>
 #include <queue>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -141,6 +142,7 @@ class World {
     const RequestId id(++last_request_);
     requests_[id] = {
         .id = id, .model = ModelId(model), .priority = priority, .service = service, .arrived = now_};
+    waiting_[{ModelId(model), priority}].insert(id);
     std::optional<TimePoint> until;
     if (deadline) until = now_ + *deadline;
     tell(RequestArrived{id, ModelId(model), priority, until});
@@ -149,7 +151,10 @@ class World {
   void cancel(RequestId id) {
     Request& r = requests_.at(id);
     r.left = true;
-    if (r.fate == RequestFate::kWaiting) r.fate = RequestFate::kLeft;
+    if (r.fate == RequestFate::kWaiting) {
+      r.fate = RequestFate::kLeft;
+      waiting_[{r.model, r.priority}].erase(id);
+    }
     tell(RequestCancelled{id});
     if (r.fate == RequestFate::kGranted) end_lease_soon(id);
   }
@@ -270,6 +275,10 @@ class World {
       if (v.device.id == DeviceId(id)) return v;
     }
     return {};
+  }
+  bool has_worker(const std::string& model) const {
+    return std::ranges::any_of(
+        workers_, [&](const auto& w) { return w.second.alive && w.second.model == ModelId(model); });
   }
   int workers() const {
     return static_cast<int>(std::ranges::count_if(workers_, [](const auto& w) { return w.second.alive; }));
@@ -465,6 +474,9 @@ class World {
     const Worker* worker = alive(c.instance);
     EXPECT_TRUE(worker != nullptr && worker->ready && worker->model == r.model)
         << "only the ready are granted";
+    auto& queue = waiting_[{r.model, r.priority}];
+    EXPECT_EQ(*queue.begin(), c.request) << "first come, first served within model and class";
+    queue.erase(c.request);
     r.fate = RequestFate::kGranted;
     r.answered = now_;
     r.instance = c.instance;
@@ -476,6 +488,7 @@ class World {
     Request& r = requests_.at(c.request);
     EXPECT_EQ(r.fate, RequestFate::kWaiting) << "a request is answered once";
     EXPECT_FALSE(c.error.message.empty());
+    waiting_[{r.model, r.priority}].erase(c.request);
     r.fate = RequestFate::kRejected;
     r.answered = now_;
     r.error = c.error;
@@ -513,6 +526,7 @@ class World {
   DeviceBytes external_;
   std::map<InstanceId, Worker> workers_;
   std::map<RequestId, Request> requests_;
+  std::map<std::pair<ModelId, PriorityClass>, std::set<RequestId>> waiting_;
   std::map<JobId, Job> jobs_;
   std::map<ModelId, int> loads_;
   std::vector<RequestId> grants_;

@@ -1,0 +1,475 @@
+// Random worlds against the arbiter. Each seed is one world; its invariants are checked after every event,
+// and when its faults stop everything outstanding must end.
+//   LLM_MANAGER_SEED        first seed (else from the time; always printed)
+//   LLM_MANAGER_SIM_SEEDS   worlds        LLM_MANAGER_SIM_EVENTS   events in each
+//   LLM_MANAGER_TRACE=1     every event and command as text
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <unistd.h>
+
+#include <fmt/format.h>
+
+#include "core/arbiter_world.h"
+
+namespace lm::core {
+namespace {
+
+using namespace testing;
+
+std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
+}
+
+std::uint64_t first_seed() {
+  static const std::uint64_t kSeed = from_environment(
+      "LLM_MANAGER_SEED",
+      static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count()) %
+          1'000'000'000);
+  return kSeed;
+}
+
+// The command that plays the running world again, printed also where a broken invariant ends the process.
+char replay[512];
+
+void on_abort(int) {
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, replay, std::strlen(replay));
+}
+
+// Runs `world` for each seed until one fails.
+void for_each_seed(std::uint64_t seeds, std::uint64_t events,
+                   const std::function<std::uint64_t(std::uint64_t seed, std::uint64_t events)>& world) {
+  seeds = from_environment("LLM_MANAGER_SIM_SEEDS", seeds);
+  events = from_environment("LLM_MANAGER_SIM_EVENTS", events);
+  std::signal(SIGABRT, on_abort);
+  const std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
+  const auto began = std::chrono::steady_clock::now();
+  std::uint64_t steps = 0;
+  for (std::uint64_t i = 0; i < seeds && !::testing::Test::HasFailure(); ++i) {
+    const std::uint64_t seed = first_seed() + i;
+    const std::string line = fmt::format(
+        "replay: LLM_MANAGER_SEED={} LLM_MANAGER_SIM_SEEDS=1 LLM_MANAGER_SIM_EVENTS={} LLM_MANAGER_TRACE=1 "
+        "core_sim_test --gtest_filter='*.{}'\n",
+        seed, events, name);
+    std::strncpy(replay, line.c_str(), sizeof(replay) - 1);
+    steps += world(seed, events);
+    if (::testing::Test::HasFailure()) fmt::print(stderr, "{}", line);
+  }
+  std::signal(SIGABRT, SIG_DFL);
+  const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  fmt::print("seed {}, {} worlds, {} events, {:.0f} events/s\n", first_seed(), seeds, steps,
+             static_cast<double>(steps) / std::max(took, 1e-9));
+}
+
+class Dice {
+ public:
+  explicit Dice(std::uint64_t seed) : engine_(seed * 0x9E3779B97F4A7C15ULL + 1) {}
+  int upto(int n) { return static_cast<int>(engine_() % static_cast<std::uint64_t>(n)); }  // 0 to n-1
+  int between(int a, int b) { return a + upto(b - a + 1); }
+  bool chance(int percent) { return upto(100) < percent; }
+  double real(double a, double b) { return a + (b - a) * (static_cast<double>(engine_() >> 11) * 0x1.0p-53); }
+  Duration exponential(double mean) { return sec(-mean * std::log(1.0 - real(0, 1)) + 1e-6); }
+  template <class T>
+  T& one_of(std::vector<T>& all) {
+    return all[static_cast<std::size_t>(upto(static_cast<int>(all.size())))];
+  }
+
+ private:
+  std::mt19937_64 engine_;
+};
+
+// What a world may do to the arbiter beyond honest work.
+struct Mischief {
+  bool wrong_predictions = true;
+  bool faults = true;     // failing loads, crashes, deaf workers, memory that clings
+  bool strangers = true;  // processes that are not ours take and give memory
+  bool administrators = true;
+};
+
+class RandomWorld {
+ public:
+  RandomWorld(std::uint64_t seed, Mischief mischief) : dice_(seed), mischief_(mischief), world_(settings()) {
+    world_.keep_no_commands();
+    const int devices = dice_.between(1, 3);
+    for (int d = 0; d < devices; ++d) {
+      std::optional<Bytes> limit;
+      if (dice_.chance(20)) limit = gib(dice_.between(6, 24));
+      world_.add_device(kDevices[d], gib(dice_.between(8, 24)), mib(dice_.upto(3) * 512), limit);
+    }
+    const int models = dice_.between(2, 6);
+    for (int m = 0; m < models; ++m) {
+      const std::string name(1, static_cast<char>('a' + m));
+      DeviceBytes bytes;
+      for (int d = 0; d < devices; ++d) {
+        if (d == 0 ? !dice_.chance(10) : dice_.chance(30))
+          bytes.set(DeviceId(kDevices[d]), mib(dice_.between(100, 14000)));
+      }
+      Model& model = world_.add_model(name, bytes);
+      if (dice_.chance(20)) model.kind = dice_.chance(50) ? ModelKind::kEmbedding : ModelKind::kRerank;
+      if (mischief_.administrators && dice_.chance(15)) model.policy.pinned = true;
+      if (dice_.chance(30)) model.policy.keep_alive = sec(dice_.between(-1, 20));
+      model.policy.weight = dice_.real(0.5, 2);
+      Truth& truth = world_.truth(name);
+      truth.slots = dice_.between(1, 3);
+      truth.load_time = dice_.exponential(1);
+      truth.predict_time = dice_.exponential(0.05);
+      truth.stop_time = dice_.exponential(0.1);
+      truth.release_delay = dice_.exponential(0.1);
+      if (mischief_.wrong_predictions && dice_.chance(30)) {
+        DeviceBytes wrong;
+        for (const auto& [device, n] : bytes)
+          wrong.set(device, mib(static_cast<std::int64_t>(dice_.real(0.5, 1.5) *
+                                                          static_cast<double>(n.count() >> 20))));
+        truth.predict = wrong;
+      }
+    }
+    pace_ = std::vector<double>{0.02, 0.3, 3}[static_cast<std::size_t>(dice_.upto(3))];
+    world_.configure();
+    if (mischief_.administrators && dice_.chance(20)) restore();
+  }
+
+  std::uint64_t play(std::uint64_t events) {
+    while (world_.steps() < events && !::testing::Test::HasFailure()) {
+      world_.run_for(dice_.exponential(pace_));
+      act();
+    }
+    const bool in_a_hurry = dice_.chance(30);
+    if (!in_a_hurry) settle_down();
+    shut_down();
+    return world_.steps();
+  }
+
+  const World& world() const { return world_; }
+
+ private:
+  static constexpr const char* kDevices[] = {"gpu", "gpu1", "host"};
+
+  Settings settings() {
+    Settings s = World::plain();
+    if (dice_.chance(40)) s.residency.max_loaded = dice_.between(1, 3);
+    s.residency.keep_alive =
+        sec(std::vector<int>{-1, 0, 5, 60, 300}[static_cast<std::size_t>(dice_.upto(5))]);
+    s.scheduling.queue_per_model = dice_.chance(20) ? 4 : 64;
+    s.scheduling.queue_total = dice_.chance(20) ? 8 : 128;
+    s.scheduling.quantum_factor = dice_.real(0, 8);
+    s.scheduling.quantum_min = sec(dice_.real(0.1, 2));
+    s.scheduling.age_cap_interactive = sec(dice_.between(1, 30));
+    s.scheduling.age_cap_batch = sec(dice_.between(10, 300));
+    s.scheduling.wait_interactive = sec(dice_.between(20, 600));
+    s.limits.drain_evict = sec(dice_.between(1, 60));
+    s.limits.drain_unload = sec(dice_.between(1, 30));
+    s.limits.load_silence = sec(dice_.between(10, 60));
+    return s;
+  }
+
+  std::string some_model() { return dice_.one_of(world_.models()).id.str(); }
+
+  void act() {
+    const int roll = dice_.upto(100);
+    if (roll < 45) return ask();
+    if (roll < 55) return leave();
+    if (roll < 65) return world_.measure();
+    if (roll < 75 && mischief_.administrators) return administer();
+    if (roll < 83 && mischief_.faults) return harm();
+    if (roll < 87 && mischief_.strangers) return intrude();
+    if (roll < 90 && mischief_.administrators) return reconfigure();
+  }
+
+  void ask() {
+    // Bursts for one model are what makes turns.
+    const std::string model = dice_.chance(50) ? favourite_ : (favourite_ = some_model());
+    const int n = dice_.chance(10) ? dice_.between(2, 8) : 1;
+    for (int i = 0; i < n; ++i) {
+      std::optional<Duration> deadline;
+      if (dice_.chance(10)) deadline = dice_.exponential(10);
+      const Duration service = dice_.chance(2) ? sec(300) : dice_.exponential(1.5);
+      asked_.push_back(world_.request(
+          model, service, dice_.chance(70) ? PriorityClass::kInteractive : PriorityClass::kBatch, deadline));
+    }
+  }
+
+  void leave() {
+    if (asked_.empty()) return;
+    RequestId& id = dice_.one_of(asked_);
+    const RequestFate fate = world_.fate(id);
+    if (fate == RequestFate::kWaiting || (fate == RequestFate::kGranted && !world_.of(id).left))
+      world_.cancel(id);
+    id = asked_.back();
+    asked_.pop_back();
+  }
+
+  void administer() {
+    switch (dice_.upto(6)) {
+      case 0:
+        jobs_.push_back(world_.load(some_model(), dice_.chance(20)));
+        break;
+      case 1:
+        jobs_.push_back(world_.load(some_model()));
+        break;
+      case 2:
+        jobs_.push_back(world_.unload(some_model(), dice_.chance(30)));
+        break;
+      case 3:
+        if (dice_.chance(20)) jobs_.push_back(world_.unload("", dice_.chance(20)));
+        break;
+      case 4:
+        jobs_.push_back(world_.pin(some_model(), dice_.chance(40)));
+        break;
+      default:
+        if (!jobs_.empty()) {
+          const JobId job = dice_.one_of(jobs_);
+          if (!world_.of(job).done && !world_.of(job).abandoned) world_.abandon(job);
+        }
+    }
+  }
+
+  void harm() {
+    const std::string model = some_model();
+    Truth& truth = world_.truth(model);
+    switch (dice_.upto(7)) {
+      case 0:
+        if (world_.has_worker(model)) world_.crash(model);
+        break;
+      case 1:
+        truth.fates = {dice_.chance(50) ? LoadFate::kFails : LoadFate::kDies};
+        break;
+      case 2:
+        truth.fates = {LoadFate::kSilent};
+        break;
+      case 3:
+        truth.releases = {dice_.chance(50) ? ReleaseFate::kClings : ReleaseFate::kUnanswered};
+        break;
+      case 4:
+        truth.ignored_stops = dice_.between(1, 2);
+        break;
+      case 5:
+        truth.load_error.reason = dice_.chance(30) ? "invalid_artifact" : "io_error";
+        truth.fates = {LoadFate::kFails};
+        break;
+      default:
+        if (dice_.chance(50)) {
+          truth.predicts = !truth.predicts;
+        } else {
+          truth.predict_error =
+              Error{.code = ErrorCode::kUnavailable, .message = "cannot tell", .reason = "io_error"};
+        }
+    }
+  }
+
+  void intrude() {
+    const Device& device = dice_.one_of(world_.devices());
+    world_.set_external(device.id.str(), mib(dice_.chance(50) ? 0 : dice_.between(0, 12000)));
+    world_.measure();
+  }
+
+  void reconfigure() {
+    switch (dice_.upto(5)) {
+      case 0: {
+        Model& model = dice_.one_of(world_.models());
+        model.load.context = dice_.between(1, 4) * 1024;
+        break;
+      }
+      case 1:
+        dice_.one_of(world_.models()).policy.pinned = dice_.chance(30);
+        break;
+      case 2:
+        world_.settings().residency.max_loaded =
+            dice_.chance(50) ? std::optional<int>() : std::optional<int>(dice_.between(1, 3));
+        break;
+      case 3:
+        dice_.one_of(world_.devices()).limit =
+            dice_.chance(50) ? std::optional<Bytes>() : std::optional<Bytes>(gib(dice_.between(2, 20)));
+        break;
+      default:
+        // One leaves the configuration, or all are there again.
+        if (hidden_.empty()) {
+          const auto it = world_.models().begin() + dice_.upto(static_cast<int>(world_.models().size()));
+          if (world_.models().size() < 2) return;
+          hidden_.push_back(*it);
+          world_.models().erase(it);
+        } else {
+          world_.models().push_back(hidden_.back());
+          hidden_.pop_back();
+        }
+    }
+    world_.configure();
+  }
+
+  void restore() {
+    DesiredRestored e;
+    if (dice_.chance(50))
+      e.holds.push_back({dice_.chance(30) ? ModelId() : ModelId(some_model()), "yesterday", 1});
+    if (dice_.chance(50)) e.pins.push_back(ModelId(some_model()));
+    world_.tell(e);
+  }
+
+  void stop_mischief() {
+    for (auto& [id, truth] : world_.truths()) {
+      truth.fates.clear();
+      truth.releases.clear();
+      truth.ignored_stops = 0;
+      truth.predicts = true;
+      truth.predict_error.reset();
+    }
+    for (const Device& device : world_.devices()) world_.set_external(device.id.str(), Bytes());
+    world_.measure();
+  }
+
+  // Everything that waits has an end: nothing is asked any more and nothing fails any more.
+  void settle_down() {
+    stop_mischief();
+    world_.run_for(std::chrono::hours(3));
+    expect_all_answered();
+    // And what can be loaded still is, for whoever asks: nothing is stuck.
+    for (const Model& model : world_.models()) {
+      const JobId wanted = world_.load(model.id.str());
+      const RequestId asked = world_.request(model.id.str(), sec(1));
+      world_.run_for(std::chrono::minutes(10));
+      EXPECT_TRUE(world_.of(wanted).done);
+      if (world_.of(wanted).error) {
+        EXPECT_EQ(world_.of(wanted).error->reason, "insufficient_memory") << world_.of(wanted).error->message;
+      } else {
+        EXPECT_EQ(world_.fate(asked), RequestFate::kEnded) << model.id.str() << " " << world_.reason(asked);
+      }
+    }
+  }
+
+  void shut_down() {
+    stop_mischief();
+    world_.shut_down(dice_.chance(50) ? Duration() : sec(dice_.between(1, 20)));
+    EXPECT_EQ(world_.fate(world_.request(some_model())), RequestFate::kRejected);
+    world_.run_for(std::chrono::minutes(10));
+    EXPECT_TRUE(world_.shutdown_finished());
+    expect_all_answered();
+    for (const DeviceView& device : world_.snapshot().devices) EXPECT_EQ(device.reserved, Bytes());
+  }
+
+  void expect_all_answered() {
+    for (const auto& [id, r] : world_.requests()) {
+      EXPECT_NE(r.fate, RequestFate::kWaiting) << "request " << id.value() << " for " << r.model.str();
+      EXPECT_NE(r.fate, RequestFate::kGranted) << "request " << id.value() << " for " << r.model.str();
+    }
+    for (const auto& [id, job] : world_.jobs())
+      EXPECT_TRUE(job.done || job.abandoned) << "job " << id.value();
+  }
+
+  Dice dice_;
+  Mischief mischief_;
+  World world_;
+  std::vector<RequestId> asked_;
+  std::vector<JobId> jobs_;
+  std::vector<Model> hidden_;
+  std::string favourite_ = "a";
+  double pace_ = 1;
+};
+
+TEST(ArbiterSim, RandomWorlds) {
+  for_each_seed(150, 1000, [](std::uint64_t seed, std::uint64_t events) {
+    RandomWorld world(seed, {});
+    return world.play(events);
+  });
+}
+
+// Where predictions are true and nobody else takes memory, no load ever runs out of it: room is proved free
+// before it is promised again.
+TEST(ArbiterSim, HonestWorldsNeverRunOutOfMemory) {
+  for_each_seed(50, 1000, [](std::uint64_t seed, std::uint64_t events) {
+    RandomWorld world(
+        seed, {.wrong_predictions = false, .faults = false, .strangers = false, .administrators = false});
+    const std::uint64_t steps = world.play(events);
+    EXPECT_EQ(world.world().out_of_memory(), 0);
+    return steps;
+  });
+}
+
+// DESIGN §4, G1 without preemption: under overload, one model in memory at a time and answers of bounded
+// length, nobody waits longer than its age cap and one round of the others' turns.
+TEST(ArbiterSim, WaitsAreBounded) {
+  constexpr int kModels = 4, kQueue = 6, kSlots = 2;
+  constexpr double kService = 1, kSwap = 1.2, kCap = 10;
+  double longest = 0;
+  double bound = 0;
+  for_each_seed(20, 4000, [&](std::uint64_t seed, std::uint64_t events) {
+    Dice dice(seed);
+    Settings settings = World::plain();
+    settings.residency.max_loaded = 1;
+    settings.scheduling.queue_per_model = kQueue;
+    settings.scheduling.quantum_factor = 1;
+    settings.scheduling.age_cap_interactive = sec(kCap);
+    World world(settings);
+    world.keep_no_commands();
+    world.add_device("gpu", gib(10));
+    for (int m = 0; m < kModels; ++m) {
+      const std::string name(1, static_cast<char>('a' + m));
+      world.add_model(name, gib(4));
+      world.truth(name).slots = kSlots;
+      world.truth(name).load_time = sec(1);
+    }
+    world.configure();
+    std::vector<RequestId> all;
+    while (world.steps() < events) {
+      world.run_for(dice.exponential(0.15));
+      // The first model is asked for most: it must not starve the others.
+      const int m = dice.chance(60) ? 0 : dice.upto(kModels);
+      all.push_back(world.request(std::string(1, static_cast<char>('a' + m)), sec(dice.real(0.1, kService))));
+    }
+    world.run_for(std::chrono::minutes(30));
+    // The cost of a change as the arbiter measures it has the drain in it; it starts out at two seconds.
+    const double quantum_s = std::max(2.0, kSwap + kService);
+    const double batch = (kQueue + kSlots - 1) / kSlots * kService;
+    const double turn = batch + quantum_s + kService + kSwap;
+    bound = kCap + kModels * turn + batch;
+    for (const RequestId id : all) {
+      const Request& r = world.of(id);
+      if (world.reason(id) == "queue_full") continue;
+      EXPECT_EQ(r.fate, RequestFate::kEnded);
+      const double wait = seconds(r.answered - r.arrived);
+      longest = std::max(longest, wait);
+      EXPECT_LE(wait, bound) << "request " << id.value() << " for " << r.model.str();
+    }
+    return world.steps();
+  });
+  fmt::print("longest wait {:.1f} s of at most {:.1f} s\n", longest, bound);
+}
+
+// DESIGN §4, G2 and the traps: at 80 % load changes cost little, and the backlog does not grow.
+TEST(ArbiterSim, KeepsUpAtEightyPercent) {
+  for_each_seed(4, 8000, [](std::uint64_t seed, std::uint64_t events) {
+    Dice dice(seed);
+    Settings settings = World::plain();
+    settings.residency.max_loaded = 1;
+    World world(settings);
+    world.keep_no_commands();
+    world.add_device("gpu", gib(10));
+    for (const char* name : {"a", "b"}) {
+      world.add_model(name, gib(4));
+      world.truth(name).slots = 1;
+      world.truth(name).load_time = sec(0.4);
+    }
+    world.configure();
+    std::vector<RequestId> all;
+    while (world.steps() < events) {
+      world.run_for(dice.exponential(0.5 / 0.8));
+      all.push_back(world.request(dice.chance(50) ? "a" : "b", dice.exponential(0.5)));
+    }
+    world.run_for(std::chrono::minutes(30));
+    std::vector<double> waits;
+    for (const RequestId id : all) {
+      EXPECT_EQ(world.fate(id), RequestFate::kEnded) << world.reason(id);
+      waits.push_back(seconds(world.of(id).answered - world.of(id).arrived));
+    }
+    std::ranges::sort(waits);
+    const double p99 = waits[waits.size() * 99 / 100];
+    EXPECT_LE(p99, 60) << "serving to exhaustion has 45 s here, a trapped policy grows without end";
+    EXPECT_LE(world.loads(), static_cast<int>(all.size()) / 4) << "changes are rarer than answers";
+    return world.steps();
+  });
+}
+
+}  // namespace
+}  // namespace lm::core
