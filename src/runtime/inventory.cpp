@@ -55,8 +55,6 @@ Inventory take_inventory(const config::Config& config, const std::vector<std::fi
   inventory.models = config::to_models(config, scan.models);
   for (Model& model : inventory.models) {
     look_at(model);
-    if (model.problem)
-      inventory.warnings.push_back(fmt::format("{}: {}", model.id.str(), model.problem->message));
     for (const std::string_view role : kRoles) {
       if (std::erase(model.aliases, role) > 0) inventory.roles.emplace(role, model.id);
     }

@@ -147,6 +147,9 @@ struct Runtime::Impl {
       model.load.device = "auto";
     }
     for (const std::string& warning : warnings) log::warning("{}", warning);
+    for (const Model& model : inventory.models) {
+      if (model.problem) log::warning("{} cannot be loaded: {}", model.id.str(), model.problem->message);
+    }
     catalog = Catalog(inventory.models, inventory.roles);
     loop.post(SettingsChanged{config.settings, std::move(devices)});
     loop.post(ModelsChanged{std::move(inventory.models)});
