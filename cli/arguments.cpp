@@ -1,0 +1,454 @@
+#include "cli/arguments.h"
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <utility>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "base/assert.h"
+#include "base/result.h"
+#include "config/nearest.h"
+
+namespace lm::cli {
+namespace {
+
+constexpr const char* kDescription =
+    "LLM Manager decides which model holds the GPU: it loads, unloads, switches and measures.\n"
+    "`llm-manager serve` is the daemon; every other command talks to it.\n";
+
+constexpr const char* kFooter =
+    "Try:\n"
+    "  llm-manager serve                     start the daemon (in a terminal of its own)\n"
+    "  llm-manager list                      what models are there\n"
+    "  llm-manager chat                      talk to one of them\n"
+    "\n"
+    "Environment:\n"
+    "  LLM_MANAGER_URL       where the daemon is: http://127.0.0.1:11435 where it is not set; also "
+    "unix:///path\n"
+    "  LLM_MANAGER_API_KEY   the key that is sent to it\n"
+    "  NO_COLOR              no colours, whatever the terminal\n"
+    "\n";
+
+constexpr const char* kGroupTalk = "Talk to a model";
+constexpr const char* kGroupModels = "Decide what is in memory";
+constexpr const char* kGroupLook = "Look";
+constexpr const char* kGroupSetUp = "Set up";
+
+// What the options are written into while CLI11 parses; the chosen command is taken out of it afterwards.
+struct Draft {
+  std::string url;
+  bool json = false;
+  ServeOptions serve;
+  LoadOptions load;
+  UnloadOptions unload;
+  bool unload_all = false;
+  PinOptions pin, unpin;
+  ChatOptions chat;
+  std::vector<std::string> chat_words;
+  EmbedOptions embed;
+  std::vector<std::string> embed_words;
+  InspectOptions inspect;
+  ExplainOptions explain;
+  LogsOptions logs;
+  ConfigCheckOptions config_check;
+  CompletionOptions completion;
+  std::function<Result<Command>()> take;  // of the command that was named
+};
+
+// Models' names have no spaces, so a first word with one begins the text.
+bool may_be_a_model(const std::string& word) {
+  return !word.empty() && word.find_first_of(" \t\n") == std::string::npos;
+}
+
+Result<Command> take_unload(const Draft& draft) {
+  if (draft.unload.model.empty() != draft.unload_all) {
+    return fail(ErrorCode::kInvalidArgument,
+                draft.unload_all ? "name a model or say --all, not both"
+                                 : "name a model, or say --all to unload every one",
+                "usage");
+  }
+  return draft.unload;
+}
+
+Result<Command> take_chat(const Draft& draft) {
+  ChatOptions options = draft.chat;
+  std::vector<std::string> words = draft.chat_words;
+  if (options.model.empty() && !words.empty() && words.front() != "-" && may_be_a_model(words.front())) {
+    options.model = words.front();
+    words.erase(words.begin());
+  }
+  options.reads_input = std::erase(words, "-") > 0;
+  options.prompt = fmt::format("{}", fmt::join(words, " "));
+  return options;
+}
+
+Result<Command> take_embed(const Draft& draft) {
+  EmbedOptions options = draft.embed;
+  options.texts = draft.embed_words;
+  if (options.model.empty() && options.texts.size() > 1 && may_be_a_model(options.texts.front())) {
+    options.model = options.texts.front();
+    options.texts.erase(options.texts.begin());
+  }
+  return options;
+}
+
+// Behind "--" a word is a word, whatever it begins with. CLI11 does not keep to that once a list has begun,
+// so such words are marked before it sees them, and the mark is taken off again by the positional that gets
+// them.
+constexpr char kLiteral = '\x01';
+
+std::vector<std::string> with_marked_words(const std::vector<std::string>& arguments) {
+  std::vector<std::string> out;
+  bool literal = false;
+  for (const std::string& word : arguments) {
+    if (!literal && word == "--") {
+      literal = true;
+      continue;
+    }
+    out.push_back(literal ? kLiteral + word : word);
+  }
+  return out;
+}
+
+template <class Into>
+CLI::Option* positional(CLI::App& app, const char* name, Into& into, const char* help) {
+  return app.add_option(name, into, help)->transform([](std::string word) {
+    return word.starts_with(kLiteral) ? word.substr(1) : std::move(word);
+  });
+}
+
+class Declaration {
+ public:
+  Declaration(CLI::App& app, Draft& draft) : app_(app), draft_(draft) {
+    app_.require_subcommand(1);
+    app_.footer(std::string(kFooter) + std::string(exit_code_help()));
+    app_.get_formatter()->column_width(34);
+    common(app_);
+    talk();
+    models();
+    look();
+    set_up();
+  }
+
+ private:
+  void common(CLI::App& app) {
+    app.set_help_flag("-h,--help", "Show this help");
+    app.add_flag("--json", draft_.json, "Print JSON and nothing else on standard output");
+    app.add_option("--url", draft_.url, "Where the daemon is (instead of LLM_MANAGER_URL)")->type_name("URL");
+  }
+
+  CLI::App& command(CLI::App& parent, const char* name, const char* group, const char* help,
+                    const std::string& example, std::function<Result<Command>()> take) {
+    CLI::App* sub = parent.add_subcommand(name, help);
+    sub->group(group);
+    sub->footer("Example:\n  " + example + "\n");
+    sub->get_formatter()->column_width(34);
+    common(*sub);
+    sub->parse_complete_callback([this, take = std::move(take)] { draft_.take = take; });
+    return *sub;
+  }
+
+  void talk() {
+    auto& chat =
+        command(app_, "chat", kGroupTalk, "Talk to a model, or ask it one question",
+                "llm-manager chat                                  a conversation with the default model\n"
+                "  llm-manager chat tinyllama \"Name three rivers.\"   one answer\n"
+                "  llm-manager chat tinyllama < question.txt         the question from a file\n"
+                "  llm-manager chat tinyllama \"Sum this up:\" - < text.txt     - is standard input\n"
+                "\n"
+                "A first word without spaces is the model; with --model all words are the question.\n"
+                "In a conversation: Ctrl-C stops the answer, Ctrl-D or /exit leaves, /help tells the rest.",
+                [this] { return take_chat(draft_); });
+    chat.add_option("-m,--model", draft_.chat.model, "The model; all words are the question then")
+        ->type_name("MODEL");
+    chat.add_option("--system", draft_.chat.system, "What the model is told before the conversation")
+        ->type_name("TEXT");
+    chat.add_option("--temperature", draft_.chat.temperature, "0: always the likeliest word; 2: wild")
+        ->type_name("T")
+        ->check(CLI::Range(0.0, 2.0));
+    positional(chat, "words", draft_.chat_words, "The model, and what to ask it")
+        ->type_name("[MODEL] [PROMPT]");
+
+    auto& embed = command(
+        app_, "embed", kGroupTalk, "Turn texts into vectors",
+        "llm-manager embed minilm \"This is an example sentence\"\n"
+        "  llm-manager embed --json - < lines.txt            a text a line, from standard input\n"
+        "\n"
+        "With two words or more, a first one without spaces is the model; with --model all are texts.",
+        [this] { return take_embed(draft_); });
+    embed.add_option("-m,--model", draft_.embed.model, "The model; all words are texts then")
+        ->type_name("MODEL");
+    positional(embed, "words", draft_.embed_words,
+               "The model, and the texts; - reads a text a line from standard input")
+        ->type_name("[MODEL] TEXT|-")
+        ->required();
+  }
+
+  void models() {
+    auto& load = command(app_, "load", kGroupModels, "Load a model and wait until it is ready",
+                         "llm-manager load tinyllama", [this]() -> Result<Command> { return draft_.load; });
+    model_argument(load, draft_.load.model, true);
+    load.add_flag("--force", draft_.load.force, "Try it even where it is not expected to fit");
+
+    auto& unload =
+        command(app_, "unload", kGroupModels, "Unload a model and report what was freed",
+                "llm-manager unload tinyllama\n"
+                "  llm-manager unload --all --hold        nothing is loaded again until somebody says load",
+                [this] { return take_unload(draft_); });
+    model_argument(unload, draft_.unload.model, false);
+    unload.add_flag("--all", draft_.unload_all, "Every model that is loaded");
+    unload.add_flag("--hold", draft_.unload.hold,
+                    "Keep it unloaded until an explicit load: requests are refused");
+
+    auto& pin =
+        command(app_, "pin", kGroupModels, "Keep a model in memory: it does not expire and is not evicted",
+                "llm-manager pin tinyllama", [this]() -> Result<Command> { return draft_.pin; });
+    model_argument(pin, draft_.pin.model, true);
+    auto& unpin = command(app_, "unpin", kGroupModels, "Let a pinned model expire and be evicted again",
+                          "llm-manager unpin tinyllama", [this]() -> Result<Command> {
+                            draft_.unpin.pin = false;
+                            return draft_.unpin;
+                          });
+    model_argument(unpin, draft_.unpin.model, true);
+  }
+
+  void look() {
+    command(app_, "list", kGroupLook, "All models: what they are, how large, in which state",
+            "llm-manager list", []() -> Result<Command> { return ListOptions{}; });
+    command(app_, "ps", kGroupLook, "What is in memory, what waits, what is held", "llm-manager ps",
+            []() -> Result<Command> { return PsOptions{}; });
+    auto& inspect = command(app_, "inspect", kGroupLook,
+                            "What a model file says of itself and would take; it is not loaded",
+                            "llm-manager inspect ~/models/tinyllama.gguf",
+                            [this]() -> Result<Command> { return draft_.inspect; });
+    positional(inspect, "what", draft_.inspect.what, "A model file, or a model's name")
+        ->type_name("FILE|MODEL")
+        ->required();
+
+    auto& explain =
+        command(app_, "explain", kGroupLook, "Why: the daemon's last decisions, newest first",
+                "llm-manager explain tinyllama", [this]() -> Result<Command> { return draft_.explain; });
+    model_argument(explain, draft_.explain.model, false);
+    explain.add_option("-n,--limit", draft_.explain.limit, "How many (20)")
+        ->type_name("N")
+        ->check(CLI::Range(1, 10000));
+
+    command(app_, "events", kGroupLook, "What happens, as it happens; Ctrl-C ends it",
+            "llm-manager events --json | jq .data", []() -> Result<Command> { return EventsOptions{}; });
+
+    auto& logs = command(app_, "logs", kGroupLook, "The daemon's log", "llm-manager logs -f",
+                         [this]() -> Result<Command> { return draft_.logs; });
+    logs.add_flag("-f,--follow", draft_.logs.follow, "Go on with new lines as they come; Ctrl-C ends it");
+    logs.add_option("-n,--lines", draft_.logs.lines, "How many of the last lines (20)")
+        ->type_name("N")
+        ->check(CLI::Range(0, 10000000));
+  }
+
+  void set_up() {
+    auto& serve = command(app_, "serve", kGroupSetUp, "Start the daemon; Ctrl-C ends it",
+                          "llm-manager serve --models ~/models\n"
+                          "  llm-manager serve --config llm-manager.yaml --listen 127.0.0.1:0",
+                          [this]() -> Result<Command> { return draft_.serve; });
+    serve
+        .add_option("--config", draft_.serve.config,
+                    "The configuration (llm-manager config example prints one)")
+        ->type_name("FILE");
+    serve.add_option("--listen", draft_.serve.listen, "Where to listen (127.0.0.1:11435); port 0 picks one")
+        ->type_name("HOST:PORT");
+    serve.add_option("--models", draft_.serve.models, "A folder with model files; may be given again")
+        ->type_name("FOLDER")
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    serve.add_option("--data", draft_.serve.data, "Keep all state below this folder")->type_name("FOLDER");
+    serve.add_option("--log-level", draft_.serve.log_level, "debug, info, warning or error")
+        ->type_name("LEVEL")
+        ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
+
+    command(app_, "doctor", kGroupSetUp, "Find what is wrong, and say what mends it; works without a daemon",
+            "llm-manager doctor", []() -> Result<Command> { return DoctorOptions{}; });
+
+    CLI::App* config = app_.add_subcommand("config", "Print an example configuration, or check one");
+    config->group(kGroupSetUp);
+    config->require_subcommand(1);
+    config->set_help_flag("-h,--help", "Show this help");
+    command(*config, "example", "Commands",
+            "Print a configuration with every setting, its meaning and its default",
+            "llm-manager config example > llm-manager.yaml",
+            []() -> Result<Command> { return ConfigExampleOptions{}; });
+    auto& check = command(*config, "check", "Commands",
+                          "Say what is wrong or odd in a configuration, with file and line",
+                          "llm-manager config check llm-manager.yaml",
+                          [this]() -> Result<Command> { return draft_.config_check; });
+    positional(check, "file", draft_.config_check.file,
+               "The configuration; the one that serve would take, if not given")
+        ->type_name("FILE");
+
+    auto& completion = command(
+        app_, "completion", kGroupSetUp, "Print the script that makes your shell complete these commands",
+        "llm-manager completion bash > ~/.local/share/bash-completion/completions/llm-manager\n"
+        "  llm-manager completion zsh > ~/.zfunc/_llm-manager            (~/.zfunc in $fpath)\n"
+        "  llm-manager completion fish > ~/.config/fish/completions/llm-manager.fish",
+        [this]() -> Result<Command> { return draft_.completion; });
+    positional(completion, "shell", draft_.completion.shell, "bash, zsh or fish")
+        ->type_name("SHELL")
+        ->required()
+        ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+
+    command(app_, "__models", "", "", "", []() -> Result<Command> { return ModelNamesOptions{}; });
+    command(app_, "version", kGroupSetUp, "The version of this program and of the daemon",
+            "llm-manager version", []() -> Result<Command> { return VersionOptions{}; });
+  }
+
+  static void model_argument(CLI::App& app, std::string& into, bool required) {
+    positional(app, "model", into, "A model's name, alias or role, as llm-manager list shows it")
+        ->type_name("MODEL")
+        ->required(required);
+  }
+
+  CLI::App& app_;
+  Draft& draft_;
+};
+
+const CLI::App& named_command(const CLI::App& app) {
+  const auto subcommands = app.get_subcommands();
+  return subcommands.empty() ? app : named_command(*subcommands.front());
+}
+
+std::string full_name(const CLI::App& app) {
+  return app.get_parent() == nullptr ? app.get_name() : full_name(*app.get_parent()) + " " + app.get_name();
+}
+
+std::vector<std::string> visible_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) {
+    if (!sub->get_group().empty()) names.push_back(sub->get_name());
+  }
+  return names;
+}
+
+// The first word that is no option where a command was expected.
+std::string unknown_command(const CLI::App& app, const CLI::App& named,
+                            const std::vector<std::string>& arguments) {
+  std::size_t skip = static_cast<std::size_t>(std::ranges::count(full_name(named), ' '));
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& word = arguments[i];
+    if (word == "--url") ++i;
+    if (word.starts_with('-')) continue;
+    if (skip == 0) return word;
+    --skip;
+  }
+  static_cast<void>(app);
+  return {};
+}
+
+std::string usage_text(const CLI::App& app, const CLI::ParseError& error,
+                       const std::vector<std::string>& arguments) {
+  const CLI::App& named = named_command(app);
+  const std::string name = full_name(named);
+  const std::vector<std::string> known = visible_names(named);
+  std::string message = error.what();
+  if (!known.empty()) {
+    if (const std::string word = unknown_command(app, named, arguments); !word.empty()) {
+      message = fmt::format("{} is no command", word);
+      if (const auto meant = config::nearest(word, known))
+        message += fmt::format("; did you mean {}?", *meant);
+    } else if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr) {
+      message = fmt::format("which command? one of {}", fmt::join(known, ", "));
+    }
+  }
+  if (!message.empty() && message.back() == '.') message.pop_back();
+  return fmt::format("{}: {}\nhelp: {} --help\n", name, message, name);
+}
+
+CommandShape::Option::Value value_of(std::string_view type) {
+  using Value = CommandShape::Option::Value;
+  if (type == "FILE") return Value::kFile;
+  if (type == "FOLDER") return Value::kFolder;
+  if (type == "MODEL") return Value::kModel;
+  return Value::kText;
+}
+
+void add_shapes(const CLI::App& app, const std::string& prefix, std::vector<CommandShape>& out) {
+  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) {
+    if (sub->get_group().empty()) continue;
+    CommandShape shape{.name = prefix + sub->get_name(),
+                       .help = sub->get_description(),
+                       .takes = {},
+                       .words = {},
+                       .options = {}};
+    for (const CLI::Option* option : sub->get_options()) {
+      if (option->get_positional()) {
+        const std::string type = option->get_type_name();
+        using Takes = CommandShape::Takes;
+        shape.takes = type.starts_with("FILE|")                      ? Takes::kModelOrFile
+                      : type == "FILE"                               ? Takes::kFile
+                      : type == "MODEL" || type.find("[MODEL]") == 0 ? Takes::kModel
+                                                                     : Takes::kWord;
+        if (type.starts_with("SHELL")) shape.words = {"bash", "zsh", "fish"};
+        continue;
+      }
+      CommandShape::Option described{.names = {}, .help = option->get_description(), .value = {}};
+      for (const std::string& name : option->get_snames()) described.names.push_back("-" + name);
+      for (const std::string& name : option->get_lnames()) described.names.push_back("--" + name);
+      if (option->get_items_expected_max() > 0) described.value = value_of(option->get_type_name());
+      shape.options.push_back(std::move(described));
+    }
+    for (const std::string& word : visible_names(*sub)) shape.words.push_back(word);
+    if (!shape.words.empty()) shape.takes = CommandShape::Takes::kWord;
+    const std::string name = shape.name;
+    out.push_back(std::move(shape));
+    add_shapes(*sub, name + " ", out);
+  }
+}
+
+}  // namespace
+
+std::expected<Arguments, Usage> parse_arguments(const std::vector<std::string>& arguments) {
+  Draft draft;
+  CLI::App app(kDescription, "llm-manager");
+  const Declaration declaration(app, draft);
+  std::vector<std::string> words = with_marked_words(arguments);
+  const bool wants_json = std::ranges::find(words, "--json") != words.end();
+  bool version_flag = false;
+  app.add_flag("--version", version_flag, "The same as the command version");
+  // "llm-manager --version" alone is a command.
+  if (arguments.size() == 1 && arguments.front() == "--version")
+    return Arguments{.command = VersionOptions{}, .url = {}, .json = false};
+  try {
+    // CLI11 takes them from the back.
+    std::ranges::reverse(words);
+    app.parse(std::move(words));
+  } catch (const CLI::CallForHelp&) {
+    return std::unexpected(Usage{.code = ExitCode::kOk, .text = named_command(app).help(), .json = false});
+  } catch (const CLI::ParseError& error) {
+    if (arguments.empty())
+      return std::unexpected(Usage{.code = ExitCode::kUsage, .text = app.help(), .json = false});
+    return std::unexpected(
+        Usage{.code = ExitCode::kUsage, .text = usage_text(app, error, arguments), .json = wants_json});
+  }
+  LM_ASSERT(draft.take, "a parsed command line names a command");
+  Result<Command> command = draft.take();
+  if (!command) {
+    const std::string name = full_name(named_command(app));
+    return std::unexpected(
+        Usage{.code = ExitCode::kUsage,
+              .text = fmt::format("{}: {}\nhelp: {} --help\n", name, command.error().message, name),
+              .json = wants_json});
+  }
+  return Arguments{.command = *std::move(command), .url = draft.url, .json = draft.json};
+}
+
+std::vector<CommandShape> command_shapes() {
+  Draft draft;
+  CLI::App app(kDescription, "llm-manager");
+  const Declaration declaration(app, draft);
+  std::vector<CommandShape> shapes;
+  add_shapes(app, "", shapes);
+  return shapes;
+}
+
+}  // namespace lm::cli

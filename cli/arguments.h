@@ -1,0 +1,108 @@
+// The command line as plain values. Parsing is pure: nothing is printed, asked or opened.
+#pragma once
+
+#include <expected>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "cli/exit_code.h"
+
+namespace lm::cli {
+
+struct ServeOptions {
+  std::filesystem::path config;
+  std::string listen;
+  std::vector<std::filesystem::path> models;
+  std::filesystem::path data;
+  std::string log_level;
+};
+struct ListOptions {};
+struct PsOptions {};
+struct LoadOptions {
+  std::string model;
+  bool force = false;
+};
+struct UnloadOptions {
+  std::string model;  // empty: all
+  bool hold = false;
+};
+struct PinOptions {
+  std::string model;
+  bool pin = true;
+};
+struct ChatOptions {
+  std::string model;  // empty: the chat role
+  std::string system;
+  std::optional<double> temperature;
+  std::string prompt;        // empty: a conversation, or what is piped in
+  bool reads_input = false;  // "-" stood among the words: standard input follows the prompt
+};
+struct EmbedOptions {
+  std::string model;               // empty: the embedding role
+  std::vector<std::string> texts;  // "-": standard input, a text a line
+};
+struct InspectOptions {
+  std::string what;  // a file or a model
+};
+struct ExplainOptions {
+  std::string model;  // empty: all
+  int limit = 20;
+};
+struct EventsOptions {};
+struct DoctorOptions {};
+struct LogsOptions {
+  bool follow = false;
+  int lines = 20;
+};
+struct ConfigExampleOptions {};
+struct ConfigCheckOptions {
+  std::filesystem::path file;  // empty: the one that serve would take
+};
+struct CompletionOptions {
+  std::string shell;
+};
+struct ModelNamesOptions {};  // hidden: what the completion scripts ask
+struct VersionOptions {};
+
+using Command = std::variant<ServeOptions, ListOptions, PsOptions, LoadOptions, UnloadOptions, PinOptions,
+                             ChatOptions, EmbedOptions, InspectOptions, ExplainOptions, EventsOptions,
+                             DoctorOptions, LogsOptions, ConfigExampleOptions, ConfigCheckOptions,
+                             CompletionOptions, ModelNamesOptions, VersionOptions>;
+
+struct Arguments {
+  Command command;
+  std::string url;  // empty: LLM_MANAGER_URL, else the default
+  bool json = false;
+};
+
+// Where there is nothing to run: help to show (kOk, for standard output), or what is wrong (kUsage, for
+// standard error).
+struct Usage {
+  ExitCode code = ExitCode::kUsage;
+  std::string text;
+  bool json = false;  // --json stood on the command line
+};
+
+// `arguments` without the program's name.
+std::expected<Arguments, Usage> parse_arguments(const std::vector<std::string>& arguments);
+
+// What a completion script must know about a command; made from the same declarations as the parser.
+struct CommandShape {
+  enum class Takes { kNothing, kModel, kFile, kModelOrFile, kWord };
+  struct Option {
+    std::vector<std::string> names;  // "-f", "--follow"
+    std::string help;
+    enum class Value { kNone, kText, kFile, kFolder, kModel } value = Value::kNone;
+  };
+  std::string name;  // "config check": with its parent's
+  std::string help;  // one sentence
+  Takes takes = Takes::kNothing;
+  std::vector<std::string> words;  // of kWord
+  std::vector<Option> options;
+};
+std::vector<CommandShape> command_shapes();
+
+}  // namespace lm::cli

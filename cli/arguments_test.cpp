@@ -1,0 +1,279 @@
+// The command line: what is understood, what is refused, and what the completion scripts are made of.
+#include "cli/arguments.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "cli/completion.h"
+#include "cli/failure.h"
+
+namespace lm::cli {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+template <class Options>
+Options parsed(const std::vector<std::string>& arguments) {
+  const auto result = parse_arguments(arguments);
+  if (!result) {
+    ADD_FAILURE() << result.error().text;
+    return {};
+  }
+  if (!std::holds_alternative<Options>(result->command)) {
+    ADD_FAILURE() << "another command";
+    return {};
+  }
+  return std::get<Options>(result->command);
+}
+
+Usage refused(const std::vector<std::string>& arguments) {
+  const auto result = parse_arguments(arguments);
+  EXPECT_FALSE(result.has_value());
+  return result ? Usage{} : result.error();
+}
+
+TEST(Arguments, Serve) {
+  const auto options =
+      parsed<ServeOptions>({"serve", "--config", "a.yaml", "--listen", "127.0.0.1:0", "--models", "/a",
+                            "--models", "/b", "--data", "/d", "--log-level", "debug"});
+  EXPECT_EQ(options.config, "a.yaml");
+  EXPECT_EQ(options.listen, "127.0.0.1:0");
+  EXPECT_THAT(options.models, ElementsAre("/a", "/b"));
+  EXPECT_EQ(options.data, "/d");
+  EXPECT_EQ(options.log_level, "debug");
+  EXPECT_EQ(refused({"serve", "--log-level", "loud"}).code, ExitCode::kUsage);
+}
+
+TEST(Arguments, JsonAndUrlMayStandBeforeOrAfterTheCommand) {
+  for (const std::vector<std::string>& line :
+       {std::vector<std::string>{"--json", "--url", "http://h:1", "list"},
+        {"list", "--url", "http://h:1", "--json"}}) {
+    const auto result = parse_arguments(line);
+    ASSERT_TRUE(result.has_value());
+    EXPECT_TRUE(result->json);
+    EXPECT_EQ(result->url, "http://h:1");
+    EXPECT_TRUE(std::holds_alternative<ListOptions>(result->command));
+  }
+}
+
+TEST(Arguments, LoadUnloadPin) {
+  EXPECT_TRUE(parsed<LoadOptions>({"load", "tiny", "--force"}).force);
+  EXPECT_EQ(parsed<LoadOptions>({"load", "tiny"}).model, "tiny");
+  EXPECT_TRUE(parsed<UnloadOptions>({"unload", "--all", "--hold"}).hold);
+  EXPECT_EQ(parsed<UnloadOptions>({"unload", "--all"}).model, "");
+  EXPECT_EQ(parsed<UnloadOptions>({"unload", "tiny"}).model, "tiny");
+  EXPECT_TRUE(parsed<PinOptions>({"pin", "tiny"}).pin);
+  EXPECT_FALSE(parsed<PinOptions>({"unpin", "tiny"}).pin);
+  EXPECT_EQ(parsed<PinOptions>({"unpin", "tiny"}).model, "tiny");
+}
+
+TEST(Arguments, UnloadNeedsAModelOrAllAndNotBoth) {
+  EXPECT_THAT(refused({"unload"}).text, HasSubstr("--all"));
+  EXPECT_THAT(refused({"unload", "tiny", "--all"}).text, HasSubstr("not both"));
+}
+
+TEST(Arguments, ChatTakesAModelFirstUnlessTheWordHasSpaces) {
+  EXPECT_EQ(parsed<ChatOptions>({"chat"}).model, "");
+  EXPECT_EQ(parsed<ChatOptions>({"chat", "tiny"}).model, "tiny");
+  EXPECT_EQ(parsed<ChatOptions>({"chat", "tiny"}).prompt, "");
+  const auto asked =
+      parsed<ChatOptions>({"chat", "tiny", "What", "now?", "--temperature", "0", "--system", "Be brief."});
+  EXPECT_EQ(asked.model, "tiny");
+  EXPECT_EQ(asked.prompt, "What now?");
+  EXPECT_EQ(asked.temperature, 0.0);
+  EXPECT_EQ(asked.system, "Be brief.");
+  EXPECT_EQ(parsed<ChatOptions>({"chat", "What now?"}).model, "");
+  EXPECT_EQ(parsed<ChatOptions>({"chat", "What now?"}).prompt, "What now?");
+  EXPECT_EQ(parsed<ChatOptions>({"chat", "-m", "tiny", "Hello"}).prompt, "Hello");
+  EXPECT_EQ(refused({"chat", "--temperature", "3"}).code, ExitCode::kUsage);
+}
+
+TEST(Arguments, WordsOfAPromptAreNoCommands) {
+  const auto asked = parsed<ChatOptions>({"chat", "tiny", "list", "the", "planets"});
+  EXPECT_EQ(asked.prompt, "list the planets");
+  EXPECT_EQ(parsed<ChatOptions>({"chat", "tiny", "--", "--json", "is", "what?"}).prompt, "--json is what?");
+}
+
+TEST(Arguments, ADashReadsStandardInput) {
+  const auto asked = parsed<ChatOptions>({"chat", "tiny", "Sum up:", "-"});
+  EXPECT_TRUE(asked.reads_input);
+  EXPECT_EQ(asked.prompt, "Sum up:");
+  EXPECT_THAT(parsed<EmbedOptions>({"embed", "-"}).texts, ElementsAre("-"));
+}
+
+TEST(Arguments, EmbedTakesAModelOnlyBeforeAText) {
+  EXPECT_THAT(parsed<EmbedOptions>({"embed", "word"}).texts, ElementsAre("word"));
+  EXPECT_EQ(parsed<EmbedOptions>({"embed", "word"}).model, "");
+  EXPECT_EQ(parsed<EmbedOptions>({"embed", "minilm", "one text", "another"}).model, "minilm");
+  EXPECT_THAT(parsed<EmbedOptions>({"embed", "minilm", "one text", "another"}).texts,
+              ElementsAre("one text", "another"));
+  EXPECT_THAT(parsed<EmbedOptions>({"embed", "one text", "another"}).texts,
+              ElementsAre("one text", "another"));
+  EXPECT_THAT(parsed<EmbedOptions>({"embed", "-m", "minilm", "a", "b"}).texts, ElementsAre("a", "b"));
+  EXPECT_EQ(refused({"embed"}).code, ExitCode::kUsage);
+}
+
+TEST(Arguments, LogsExplainConfigCompletion) {
+  const auto logs = parsed<LogsOptions>({"logs", "-f", "-n", "5"});
+  EXPECT_TRUE(logs.follow);
+  EXPECT_EQ(logs.lines, 5);
+  EXPECT_EQ(parsed<ExplainOptions>({"explain"}).model, "");
+  EXPECT_EQ(parsed<ExplainOptions>({"explain", "tiny", "-n", "3"}).limit, 3);
+  parsed<ConfigExampleOptions>({"config", "example"});
+  EXPECT_EQ(parsed<ConfigCheckOptions>({"config", "check", "a.yaml"}).file, "a.yaml");
+  EXPECT_EQ(parsed<CompletionOptions>({"completion", "zsh"}).shell, "zsh");
+  EXPECT_EQ(refused({"completion", "tcsh"}).code, ExitCode::kUsage);
+  parsed<VersionOptions>({"version"});
+  parsed<VersionOptions>({"--version"});
+}
+
+TEST(Arguments, AMistypedCommandIsToldTheNearest) {
+  const Usage usage = refused({"lits"});
+  EXPECT_EQ(usage.code, ExitCode::kUsage);
+  EXPECT_THAT(usage.text, HasSubstr("lits is no command; did you mean list?"));
+  EXPECT_THAT(refused({"config", "chek"}).text, HasSubstr("did you mean check?"));
+  EXPECT_THAT(refused({"config"}).text, HasSubstr("example, check"));
+  EXPECT_THAT(refused({"load"}).text, HasSubstr("llm-manager load --help"));
+  EXPECT_THAT(refused({"load", "a", "b"}).text, HasSubstr("b"));
+  EXPECT_TRUE(refused({"load", "--json"}).json);
+}
+
+TEST(Arguments, NothingAtAllShowsTheHelp) {
+  const Usage usage = refused({});
+  EXPECT_EQ(usage.code, ExitCode::kUsage);
+  EXPECT_THAT(usage.text, HasSubstr("llm-manager serve"));
+}
+
+TEST(Arguments, HelpNamesEveryCommandAndTheExitCodes) {
+  const Usage usage = refused({"--help"});
+  EXPECT_EQ(usage.code, ExitCode::kOk);
+  for (const CommandShape& command : command_shapes()) {
+    if (command.name.find(' ') == std::string::npos) {
+      EXPECT_THAT(usage.text, HasSubstr("\n  " + command.name)) << usage.text;
+    }
+  }
+  EXPECT_THAT(usage.text, HasSubstr("Exit codes"));
+  EXPECT_THAT(usage.text, HasSubstr("LLM_MANAGER_URL"));
+  EXPECT_THAT(usage.text, ::testing::Not(HasSubstr("__models")));
+}
+
+TEST(Arguments, EveryCommandHasHelpWithAnExampleAndJson) {
+  for (const CommandShape& command : command_shapes()) {
+    if (command.name == "config") continue;
+    std::vector<std::string> line;
+    if (command.name.starts_with("config "))
+      line = {"config", command.name.substr(7), "--help"};
+    else
+      line = {command.name, "--help"};
+    const Usage usage = refused(line);
+    EXPECT_EQ(usage.code, ExitCode::kOk);
+    EXPECT_THAT(usage.text, HasSubstr("Example:\n  llm-manager " + command.name)) << command.name;
+    EXPECT_THAT(usage.text, HasSubstr("--json")) << command.name;
+  }
+}
+
+TEST(ExitCodes, OfErrorsAndAnswers) {
+  const auto code = [](ErrorCode error, std::string reason) {
+    return exit_code_of(
+        {.code = error, .message = "", .reason = std::move(reason), .fields = {}, .retry_after = {}});
+  };
+  EXPECT_EQ(code(ErrorCode::kUnavailable, "connect_failed"), ExitCode::kUnreachable);
+  EXPECT_EQ(code(ErrorCode::kDeadlineExceeded, "connect_timeout"), ExitCode::kUnreachable);
+  EXPECT_EQ(code(ErrorCode::kUnavailable, "connection_lost"), ExitCode::kUnreachable);
+  EXPECT_EQ(code(ErrorCode::kInvalidArgument, "bad_url"), ExitCode::kUsage);
+  EXPECT_EQ(code(ErrorCode::kNotFound, "config_not_found"), ExitCode::kNotFound);
+  EXPECT_EQ(code(ErrorCode::kCancelled, "interrupted"), ExitCode::kInterrupted);
+  EXPECT_EQ(code(ErrorCode::kInvalidArgument, "invalid_config"), ExitCode::kFailed);
+  EXPECT_EQ(exit_code_of_answer(404, "model_not_found"), ExitCode::kNotFound);
+  EXPECT_EQ(exit_code_of_answer(404, "no_such_route"), ExitCode::kFailed);
+  EXPECT_EQ(exit_code_of_answer(507, "insufficient_memory"), ExitCode::kOutOfMemory);
+  EXPECT_EQ(exit_code_of_answer(0, "insufficient_memory"), ExitCode::kOutOfMemory);
+  EXPECT_EQ(exit_code_of_answer(503, "model_held"), ExitCode::kFailed);
+  EXPECT_EQ(exit_code_of_answer(400, ""), ExitCode::kFailed);
+}
+
+TEST(ExitCodes, AnErrorEventIsJudgedByItsType) {
+  EXPECT_EQ(failure_of_answer(
+                0, R"({"error":{"message":"x","type":"not_found_error","code":"artifact_missing"}})", "d")
+                .code,
+            ExitCode::kNotFound);
+  EXPECT_EQ(
+      failure_of_answer(0, R"({"error":{"message":"x","type":"server_error","code":"internal"}})", "d").code,
+      ExitCode::kFailed);
+}
+
+TEST(Failures, SayWhatToDo) {
+  EXPECT_EQ(
+      failure_of_answer(
+          503, R"({"error":{"message":"tiny is held by ada","code":"model_held","retry_after_s":1.6}})", "d")
+          .message,
+      "tiny is held by ada; try again in 2 s");
+  EXPECT_THAT(
+      failure_of_answer(401, R"({"error":{"message":"a key is needed","code":"missing_key"}})", "d").message,
+      HasSubstr("LLM_MANAGER_API_KEY"));
+  const Failure foreign = failure_of_answer(404, "<html>nginx</html>", "http://h:1");
+  EXPECT_EQ(foreign.code, ExitCode::kUnreachable);
+  EXPECT_THAT(foreign.message, HasSubstr("http://h:1"));
+  EXPECT_THAT(foreign.json, HasSubstr("\"not_a_daemon\""));
+}
+
+class Completion : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(Completion, TheShellReadsItsScript) {
+  const auto script = completion_script(GetParam(), command_shapes());
+  ASSERT_TRUE(script.has_value());
+  EXPECT_THAT(*script, HasSubstr("__llm_manager_models"));
+  EXPECT_THAT(*script, HasSubstr("unload"));
+  // A shell that is not on this machine cannot be asked; what it would read is checked above.
+  if (std::system(("command -v " + GetParam() + " > /dev/null 2>&1").c_str()) != 0) return;
+  const auto file = std::filesystem::temp_directory_path() /
+                    ("llm-manager-completion-" + std::to_string(::getpid()) + "." + GetParam());
+  std::ofstream(file) << *script;
+  EXPECT_EQ(std::system((GetParam() + " -n '" + file.string() + "'").c_str()), 0) << *script;
+  std::filesystem::remove(file);
+}
+INSTANTIATE_TEST_SUITE_P(Shells, Completion, ::testing::Values("bash", "zsh", "fish"),
+                         [](const auto& info) { return info.param; });
+
+// What bash would offer behind `line`, with "alpha" and "beta" for models.
+std::string bash_offers(const std::vector<std::string>& line) {
+  std::string words;
+  for (const std::string& word : line) words += "'" + word + "' ";
+  const std::string program = *completion_script("bash", command_shapes()) +
+                              "\nllm-manager() { printf 'alpha\\nbeta\\n'; }\nCOMP_WORDS=(" + words +
+                              ")\nCOMP_CWORD=" + std::to_string(line.size() - 1) +
+                              "\n__llm_manager\necho \"${COMPREPLY[*]}\"\n";
+  const auto file =
+      std::filesystem::temp_directory_path() / ("llm-manager-offers-" + std::to_string(::getpid()) + ".bash");
+  std::ofstream(file) << program;
+  std::string out;
+  FILE* pipe = ::popen(("bash --norc '" + file.string() + "'").c_str(), "r");
+  EXPECT_NE(pipe, nullptr);
+  char buffer[4096];
+  while (pipe != nullptr && std::fgets(buffer, sizeof buffer, pipe) != nullptr) out += buffer;
+  if (pipe != nullptr) ::pclose(pipe);
+  std::filesystem::remove(file);
+  while (out.ends_with('\n')) out.pop_back();
+  return out;
+}
+
+TEST(BashCompletion, OffersCommandsModelsOptionsAndWords) {
+  EXPECT_EQ(bash_offers({"llm-manager", "unl"}), "unload");
+  EXPECT_EQ(bash_offers({"llm-manager", "load", ""}), "alpha beta");
+  EXPECT_EQ(bash_offers({"llm-manager", "--json", "load", "al"}), "alpha");
+  EXPECT_EQ(bash_offers({"llm-manager", "unload", "--ho"}), "--hold");
+  EXPECT_EQ(bash_offers({"llm-manager", "chat", "--model", "b"}), "beta");
+  EXPECT_EQ(bash_offers({"llm-manager", "completion", "f"}), "fish");
+  EXPECT_EQ(bash_offers({"llm-manager", "config", "ch"}), "check");
+  EXPECT_THAT(bash_offers({"llm-manager", "chat", "--system", ""}), IsEmpty());
+}
+
+}  // namespace
+}  // namespace lm::cli

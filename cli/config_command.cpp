@@ -1,0 +1,71 @@
+// config example, config check: no daemon needed.
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+#include <boost/json/serialize.hpp>
+#include <fmt/format.h>
+
+#include "cli/commands.h"
+#include "cli/configuration.h"
+#include "cli/display_width.h"
+#include "config/example.h"
+#include "config/sources.h"
+
+namespace lm::cli {
+
+Result<CheckedConfiguration> check_configuration(const std::filesystem::path& chosen) {
+  std::error_code error;
+  const auto here = std::filesystem::current_path(error);
+  if (error)
+    return fail(ErrorCode::kFailedPrecondition, "the working folder is gone; change to another one",
+                "io_error");
+  std::optional<std::filesystem::path> file;
+  if (!chosen.empty()) file = chosen;
+  LM_TRY(const config::Sources sources, config::find_sources(file, here, config::process_environment()));
+  LM_TRY(config::Loaded loaded, config::load(sources));
+  CheckedConfiguration checked{.file = loaded.file, .warnings = {}, .models = loaded.config.models.size()};
+  for (const auto& warning : loaded.warnings) checked.warnings.push_back(config::to_string(warning));
+  LM_TRY(const auto key_warnings, config::read_key_files(loaded.config));
+  for (const auto& warning : key_warnings) checked.warnings.push_back(config::to_string(warning));
+  return checked;
+}
+
+ExitCode run(Context& context, const ConfigExampleOptions&) {
+  const std::string example = config::config_example();
+  if (context.json) {
+    context.out().line(boost::json::serialize(boost::json::object{{"example", example}}));
+  } else {
+    context.out().write(example);
+  }
+  return ExitCode::kOk;
+}
+
+ExitCode run(Context& context, const ConfigCheckOptions& options) {
+  const auto checked = check_configuration(options.file);
+  if (!checked) return context.report(checked.error());
+  if (context.json) {
+    context.out().line(boost::json::serialize(boost::json::object{
+        {"file", checked->file.string()},
+        {"models", checked->models},
+        {"warnings", boost::json::array(checked->warnings.begin(), checked->warnings.end())}}));
+    return ExitCode::kOk;
+  }
+  for (const std::string& warning : checked->warnings) {
+    context.out().line(coloured(context.out(), Colour::kYellow, "warning") + ": " + printable(warning));
+  }
+  if (checked->file.empty()) {
+    context.out().line(
+        "there is no configuration, so the defaults count; llm-manager config example prints one");
+  } else {
+    context.out().line(
+        printable(fmt::format("{} is good: {} model{}, {} warning{}", checked->file.string(), checked->models,
+                              checked->models == 1 ? "" : "s", checked->warnings.size(),
+                              checked->warnings.size() == 1 ? "" : "s")));
+  }
+  return ExitCode::kOk;
+}
+
+}  // namespace lm::cli

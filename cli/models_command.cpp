@@ -1,0 +1,247 @@
+// list, ps, load, unload, pin, unpin, inspect: one call each, shown.
+#include <chrono>
+#include <filesystem>
+
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+#include <fmt/format.h>
+
+#include "base/clock.h"
+#include "cli/answer.h"
+#include "cli/commands.h"
+#include "cli/display_width.h"
+#include "cli/json_view.h"
+#include "cli/model_tables.h"
+#include "cli/progress.h"
+#include "cli/release_report.h"
+#include "cli/span_text.h"
+
+namespace lm::cli {
+namespace {
+
+std::string loaded_text(const boost::json::value& done, const std::string& asked, std::int64_t now_ms) {
+  std::string name = printable(text_of(done, "model"));
+  if (name.empty()) name = printable(asked);
+  if (!flag_of(done, "changed")) {
+    const auto* instance = member_of(done, "instance");
+    const auto since = instance == nullptr ? std::nullopt : number_of(*instance, "since_s");
+    if (!since) return fmt::format("{} is already loaded\n", name);
+    const auto at = now_ms - static_cast<std::int64_t>(*since * 1000);
+    return fmt::format("{} is already loaded (ready since {})\n", name, moment_text(at, now_ms));
+  }
+  std::string out =
+      fmt::format("{} is ready after {}", name, span_text(number_of(done, "took_s").value_or(0.0)));
+  std::string phases;
+  if (const auto* list = array_of(done, "phases"); list != nullptr) {
+    for (const auto& phase : *list) {
+      phases += fmt::format("{}{} {}", phases.empty() ? "" : ", ", printable(text_of(phase, "name")),
+                            span_text(number_of(phase, "seconds").value_or(0.0)));
+    }
+  }
+  if (!phases.empty()) out += " (" + phases + ")";
+  return out + "\n";
+}
+
+// Amounts are told by their names; everything else is printed as it is.
+bool is_amount(std::string_view key) {
+  return key == "size" || key == "bytes" || key == "total" || key.starts_with("predicted") ||
+         key.ends_with("_size") || key.ends_with("_bytes");
+}
+
+std::string scalar_text(std::string_view key, const boost::json::value& value, bool amounts) {
+  if (value.is_string()) return printable({value.get_string().data(), value.get_string().size()});
+  if (value.is_bool()) return value.get_bool() ? "yes" : "no";
+  if (value.is_null()) return "–";
+  if (!value.is_number()) return {};
+  const double number = value.to_number<double>();
+  if (amounts || is_amount(key)) return to_string(Bytes(static_cast<std::int64_t>(number)));
+  return value.is_double() ? fmt::format("{:g}", number) : fmt::format("{:.0f}", number);
+}
+
+void add_tree(const boost::json::object& object, int depth, bool amounts, std::string& out) {
+  std::size_t width = 0;
+  for (const auto& [key, value] : object) width = std::max(width, key.size());
+  const std::string indent(static_cast<std::size_t>(depth) * 2, ' ');
+  for (const auto& [key, value] : object) {
+    const std::string name = printable(std::string_view(key.data(), key.size()));
+    if (const auto* inner = value.if_object()) {
+      if (inner->empty()) continue;
+      out += indent + name + "\n";
+      add_tree(*inner, depth + 1, amounts || is_amount(key), out);
+      continue;
+    }
+    std::string text;
+    if (const auto* list = value.if_array()) {
+      for (const auto& item : *list) {
+        if (item.is_object()) {
+          text.clear();
+          break;
+        }
+        text += (text.empty() ? "" : ", ") + scalar_text(key, item, amounts);
+      }
+      if (text.empty() && !list->empty()) {
+        out += indent + name + "\n";
+        for (const auto& item : *list) {
+          if (item.is_object()) add_tree(item.get_object(), depth + 1, amounts, out);
+        }
+        continue;
+      }
+    } else {
+      text = scalar_text(key, value, amounts);
+    }
+    // A chat template is many lines; the first tells which it is.
+    if (const std::size_t end = text.find('\n'); end != std::string::npos) text = text.substr(0, end) + " …";
+    out += indent + pad_right(name, static_cast<int>(width)) + "  " + text + "\n";
+  }
+}
+
+}  // namespace
+
+Failure not_understood(const Daemon& daemon) {
+  return failure_of(Error{
+      .code = ErrorCode::kInternal,
+      .message = fmt::format("the daemon at {} answered with something else than JSON", daemon.address()),
+      .reason = "bad_answer",
+      .fields = {},
+      .retry_after = {}});
+}
+
+ExitCode run(Context& context, const ListOptions&) {
+  auto daemon = context.daemon();
+  if (!daemon) return context.report(daemon.error());
+  return print_answer(context, *daemon, daemon->get("/api/v1/models"),
+                      [&](const auto& value) { return model_list(value, context.out()); });
+}
+
+ExitCode run(Context& context, const PsOptions&) {
+  auto daemon = context.daemon();
+  if (!daemon) return context.report(daemon.error());
+  return print_answer(
+      context, *daemon, daemon->get(context.json ? "/api/v1/instances" : "/api/v1/models"),
+      [&](const auto& value) { return running_models(value, context.host.now_ms(), context.out()); });
+}
+
+ExitCode run(Context& context, const LoadOptions& options) {
+  auto daemon = context.daemon();
+  if (!daemon) return context.report(daemon.error());
+  const SteadyClock clock;
+  const TimePoint began = clock.now();
+  const auto elapsed = [&] { return seconds(clock.now() - began); };
+
+  std::string done;
+  std::optional<Failure> failed;
+  Outcome<void> outcome;
+  {
+    ProgressDisplay display(context.err());
+    outcome = daemon->stream(
+        event_request("/api/v1/models/load",
+                      {{"model", options.model}, {"force", options.force}, {"stream", true}}),
+        {.on_event =
+             [&](const http::SseEvent& event) {
+               const auto value = parse_json(event.data);
+               if (event.event == "error" || (value && object_of(*value, "error") != nullptr)) {
+                 failed = failure_of_answer(0, event.data, daemon->address());
+                 return false;
+               }
+               if (event.event == "progress") {
+                 if (!value) return true;
+                 LoadProgress progress{.model = std::string(text_of(*value, "model")),
+                                       .stage = std::string(text_of(*value, "stage")),
+                                       .detail = std::string(text_of(*value, "detail")),
+                                       .fraction = {}};
+                 // While it waits for its turn there is nothing to measure.
+                 if (!progress.stage.empty()) progress.fraction = number_of(*value, "fraction");
+                 display.show(std::move(progress), elapsed());
+                 return true;
+               }
+               // "done", or the whole answer of a daemon that did not stream.
+               done = event.data;
+               return false;
+             },
+         .on_tick = [&] { display.tick(elapsed()); }});
+  }
+  if (!outcome) return context.report(outcome.error());
+  if (failed) return context.report(*failed);
+  if (done.empty()) {
+    return context.report(failure_of_network(Error{.code = ErrorCode::kUnavailable,
+                                                   .message = {},
+                                                   .reason = "connection_lost",
+                                                   .fields = {},
+                                                   .retry_after = {}},
+                                             daemon->address()));
+  }
+  return print_answer(context, *daemon, done, [&](const auto& value) {
+    return loaded_text(value, options.model, context.host.now_ms());
+  });
+}
+
+ExitCode run(Context& context, const UnloadOptions& options) {
+  auto daemon = context.daemon();
+  if (!daemon) return context.report(daemon.error());
+  boost::json::object body;
+  if (options.model.empty()) {
+    body["all"] = true;
+  } else {
+    body["model"] = options.model;
+  }
+  if (options.hold) body["hold"] = true;
+  const std::string what = options.model.empty() ? "all models" : options.model;
+  return print_answer(
+      context, *daemon, daemon->post("/api/v1/models/unload", body, Patience::kEndless),
+      [&](const auto& value) {
+        std::string text = release_report(value, what, context.out());
+        if (options.hold) {
+          text += options.model.empty()
+                      ? "all models are held: requests are refused until somebody loads one\n"
+                      : fmt::format("{0} is held: its requests are refused until llm-manager load {0}\n",
+                                    options.model);
+        }
+        return text;
+      });
+}
+
+ExitCode run(Context& context, const PinOptions& options) {
+  auto daemon = context.daemon();
+  if (!daemon) return context.report(daemon.error());
+  const auto answer =
+      daemon->post(options.pin ? "/api/v1/models/pin" : "/api/v1/models/unpin", {{"model", options.model}});
+  return print_answer(context, *daemon, answer, [&](const auto& value) {
+    const std::string name = printable(options.model);
+    if (!flag_of(value, "changed"))
+      return fmt::format("{} is {} already\n", name, options.pin ? "pinned" : "not pinned");
+    return options.pin ? fmt::format("{} is pinned: it stays in memory once it is loaded\n", name)
+                       : fmt::format("{} is no longer pinned\n", name);
+  });
+}
+
+ExitCode run(Context& context, const InspectOptions& options) {
+  auto daemon = context.daemon();
+  if (!daemon) return context.report(daemon.error());
+  namespace fs = std::filesystem;
+  const fs::path path(options.what);
+  std::error_code error;
+  const bool is_there = fs::exists(path, error);
+  const bool names_a_file = path.has_parent_path() || path.extension() == ".gguf";
+  if (!is_there && names_a_file) {
+    return context.report(Error{.code = ErrorCode::kNotFound,
+                                .message = fmt::format("there is no file {}", options.what),
+                                .reason = "no_such_file",
+                                .fields = {},
+                                .retry_after = {}});
+  }
+  boost::json::object body;
+  if (is_there) {
+    // The daemon has a working folder of its own.
+    body["path"] = fs::absolute(path, error).lexically_normal().string();
+  } else {
+    body["model"] = options.what;
+  }
+  const auto answer = daemon->post("/api/v1/models/inspect", body, Patience::kEndless);
+  return print_answer(context, *daemon, answer, [&](const auto& value) {
+    std::string text;
+    if (value.is_object()) add_tree(value.get_object(), 0, false, text);
+    return text;
+  });
+}
+
+}  // namespace lm::cli

@@ -1,0 +1,34 @@
+// The program as a function: arguments in, exit code out. Everything it touches is in Host, so that tests can
+// be one.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "cli/arguments.h"
+#include "cli/console.h"
+#include "cli/interrupts.h"
+
+namespace lm::cli {
+
+struct Host {
+  Console console;
+  Lookup environment;
+  std::function<int(const ServeOptions&)> serve;  // returns the exit code when the daemon has ended
+  std::function<std::string()> read_input;        // all of standard input; blocks until its end
+  std::function<std::int64_t()> now_ms;           // milliseconds since 1970
+  int input = -1;                                 // standard input's descriptor; -1: none
+  bool input_is_terminal = false;
+  bool catches_interrupts = true;  // false: Ctrl-C ends the process, as tests want it
+};
+
+// Of this process.
+Host process_host(std::function<int(const ServeOptions&)> serve);
+
+// Blocks until the command has ended. `arguments` without the program's name.
+int run_program(const std::vector<std::string>& arguments, Host host);
+
+}  // namespace lm::cli
