@@ -169,7 +169,7 @@ class Declaration {
         ->type_name("TEXT");
     chat.add_option("--temperature", draft_.chat.temperature, "0: always the likeliest word; 2: wild")
         ->type_name("T")
-        ->check(CLI::Range(0.0, 2.0));
+        ->check(CLI::Range(0.0, 2.0).description(""));
     positional(chat, "words", draft_.chat_words, "The model, and what to ask it")
         ->type_name("[MODEL] [PROMPT]");
 
@@ -235,7 +235,7 @@ class Declaration {
     model_argument(explain, draft_.explain.model, false);
     explain.add_option("-n,--limit", draft_.explain.limit, "How many (20)")
         ->type_name("N")
-        ->check(CLI::Range(1, 10000));
+        ->check(CLI::Range(1, 10000).description(""));
 
     command(app_, "events", kGroupLook, "What happens, as it happens; Ctrl-C ends it",
             "llm-manager events --json | jq .data", []() -> Result<Command> { return EventsOptions{}; });
@@ -245,7 +245,7 @@ class Declaration {
     logs.add_flag("-f,--follow", draft_.logs.follow, "Go on with new lines as they come; Ctrl-C ends it");
     logs.add_option("-n,--lines", draft_.logs.lines, "How many of the last lines (20)")
         ->type_name("N")
-        ->check(CLI::Range(0, 10000000));
+        ->check(CLI::Range(0, 10000000).description(""));
   }
 
   void set_up() {
@@ -423,7 +423,7 @@ std::expected<Arguments, Usage> parse_arguments(const std::vector<std::string>& 
     std::ranges::reverse(words);
     app.parse(std::move(words));
   } catch (const CLI::CallForHelp&) {
-    return std::unexpected(Usage{.code = ExitCode::kOk, .text = named_command(app).help(), .json = false});
+    return std::unexpected(Usage{.code = ExitCode::kOk, .text = app.help(), .json = false});
   } catch (const CLI::ParseError& error) {
     if (arguments.empty())
       return std::unexpected(Usage{.code = ExitCode::kUsage, .text = app.help(), .json = false});

@@ -174,6 +174,7 @@ TEST(Arguments, EveryCommandHasHelpWithAnExampleAndJson) {
       line = {command.name, "--help"};
     const Usage usage = refused(line);
     EXPECT_EQ(usage.code, ExitCode::kOk);
+    EXPECT_THAT(usage.text, HasSubstr("Usage: llm-manager " + command.name + " ")) << command.name;
     EXPECT_THAT(usage.text, HasSubstr("Example:\n  llm-manager " + command.name)) << command.name;
     EXPECT_THAT(usage.text, HasSubstr("--json")) << command.name;
   }

@@ -223,7 +223,9 @@ ExitCode run(Context& context, const ChatOptions& options) {
   const bool is_piped = question.empty() && !context.host.input_is_terminal;
   if (options.reads_input || is_piped) {
     if (!question.empty()) question += "\n\n";
-    question += context.host.read_input();
+    const auto input = context.host.read_input(context.interrupts);
+    if (!input) return context.report(interrupted());
+    question += *input;
     if (question.find_first_not_of(" \t\r\n") == std::string::npos) {
       return context.report(Error{.code = ErrorCode::kInvalidArgument,
                                   .message = "there is no question: standard input is empty",

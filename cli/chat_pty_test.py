@@ -27,6 +27,9 @@ class Daemon(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
+    def handle_error(self, *_):
+        """A client that leaves in the middle is what is tested here."""
+
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked = []
@@ -117,6 +120,18 @@ class Terminal:
 
     def type(self, text):
         os.write(self.fd, text.encode())
+
+    def wait_until_it_catches_ctrl_c(self):
+        """A program that shows nothing yet: the kernel tells what it has set up. Before that, exec would lose the signal."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            if os.readlink("/proc/%d/exe" % self.pid) == os.path.realpath(PROGRAM):
+                with open("/proc/%d/status" % self.pid) as status:
+                    caught = int(re.search(r"SigCgt:\s*([0-9a-f]+)", status.read())[1], 16)
+                if caught & 1 << (signal.SIGINT - 1):
+                    return
+            os.sched_yield()
+        raise AssertionError("it never caught SIGINT")
 
     def end(self):
         deadline = time.monotonic() + PATIENCE_S
@@ -232,6 +247,14 @@ class ChatOnATerminal(unittest.TestCase):
         terminal.expect("endless")
         terminal.type("\x03")
         self.assertEqual(terminal.end(), 130)
+
+    def test_ctrl_c_while_standard_input_is_read_is_130(self):
+        terminal = Terminal(["embed", "minilm", "a", "-"], self.daemon.url())
+        terminal.wait_until_it_catches_ctrl_c()
+        terminal.type("\x03")
+        terminal.expect("interrupted")
+        self.assertEqual(terminal.end(), 130)
+        self.assertEqual(self.daemon.asked, [])
 
     def test_load_redraws_one_line_with_colours_only_where_wanted(self):
         terminal = Terminal(["load", "tiny"], self.daemon.url())

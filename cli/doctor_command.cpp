@@ -95,14 +95,13 @@ Check check_folder(const Context& context) {
   return {"data folder", "ok", fmt::format("{}, {} left", folders->data.string(), to_string(available)), {}};
 }
 
-Check check_card(const Context& context) {
+Check check_card() {
   std::error_code error;
   const bool has_nvidia = fs::exists("/dev/nvidiactl", error);
   const bool has_amd = fs::exists("/dev/kfd", error);
   if (!has_nvidia && !has_amd)
     return {"card", "ok", "no NVIDIA or AMD card is visible here; models run on the host", {}};
   const char* device = has_nvidia ? "/dev/nvidiactl" : "/dev/kfd";
-  static_cast<void>(context);
   if (::access(device, R_OK | W_OK) == 0) return {"card", "ok", fmt::format("{} can be opened", device), {}};
   return {"card", "problem", fmt::format("there is a card, but {} may not be opened by you", device),
           "join the group that owns it: sudo usermod -aG render,video \"$USER\", then log in again"};
@@ -115,7 +114,8 @@ std::vector<Check> check_daemon(Context& context, std::string& daemon_checks) {
   const auto system = daemon->get("/api/v1/system", Patience::kQuick);
   if (!system) {
     if (system.error().code == ExitCode::kUnreachable) {
-      return {{"daemon", "warning", system.error().message, "llm-manager serve"}};
+      return {{"daemon", "warning", fmt::format("no daemon answers at {}", daemon->address()),
+               "start one: llm-manager serve"}};
     }
     return {{"daemon", "problem", system.error().message, "look at its log: llm-manager logs"}};
   }
@@ -141,8 +141,7 @@ std::vector<Check> check_daemon(Context& context, std::string& daemon_checks) {
 }  // namespace
 
 ExitCode run(Context& context, const DoctorOptions&) {
-  std::vector<Check> checks = {check_path(context), check_config(), check_folder(context),
-                               check_card(context)};
+  std::vector<Check> checks = {check_path(context), check_config(), check_folder(context), check_card()};
   std::string answer;
   for (Check& check : check_daemon(context, answer)) checks.push_back(std::move(check));
 

@@ -50,7 +50,9 @@ ExitCode run(Context& context, const EmbedOptions& options) {
       texts.push_back(text);
       continue;
     }
-    for (std::string& line : lines_of(context.host.read_input())) texts.push_back(std::move(line));
+    const auto input = context.host.read_input(context.interrupts);
+    if (!input) return context.report(interrupted());
+    for (std::string& line : lines_of(*input)) texts.push_back(std::move(line));
   }
   if (texts.empty()) return context.report(unusable("there is no text: standard input is empty", "usage"));
   auto daemon = context.daemon();
@@ -83,8 +85,8 @@ ExitCode run(Context& context, const EmbedOptions& options) {
     for (std::size_t n = 0; n < std::min(kShownNumbers, vector->size()); ++n) {
       if ((*vector)[n].is_number()) numbers += fmt::format("{:8.4f}", (*vector)[n].to_number<double>());
     }
-    const std::string line = fmt::format(
-        "{}  {} … ({} numbers)", pad_right(fit(printable(texts[i]), kShownText), 0), numbers, vector->size());
+    const std::string line =
+        fmt::format("{}  {} … ({} numbers)", fit(printable(texts[i]), kShownText), numbers, vector->size());
     context.out().line(fit(line, context.out().columns()));
   }
   return ExitCode::kOk;

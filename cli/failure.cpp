@@ -24,6 +24,14 @@ Failure failure_of(const Error& error) {
           .json = error_object(error.message, "client_error", code)};
 }
 
+Failure interrupted() {
+  return failure_of(Error{.code = ErrorCode::kCancelled,
+                          .message = "interrupted",
+                          .reason = "interrupted",
+                          .fields = {},
+                          .retry_after = {}});
+}
+
 Failure failure_of_answer(int http_status, std::string_view body, std::string_view daemon) {
   const auto parsed = parse_json(body);
   const boost::json::value* error = parsed ? member_of(*parsed, "error") : nullptr;

@@ -20,6 +20,9 @@ struct Failure {
 template <class T>
 using Outcome = std::expected<T, Failure>;
 
+// Ctrl-C.
+Failure interrupted();
+
 // An error of this program's own, in the daemon's shape.
 Failure failure_of(const Error& error);
 

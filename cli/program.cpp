@@ -17,10 +17,11 @@
 namespace lm::cli {
 namespace {
 
-std::string read_standard_input() {
+std::optional<std::string> read_standard_input(const Interrupts* interrupts) {
   std::string text;
   char buffer[65536];
   for (;;) {
+    if (interrupts != nullptr && !interrupts->wait_readable(STDIN_FILENO)) return std::nullopt;
     const ssize_t n = ::read(STDIN_FILENO, buffer, sizeof buffer);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return text;

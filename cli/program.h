@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,9 +19,11 @@ struct Host {
   Console console;
   Lookup environment;
   std::function<int(const ServeOptions&)> serve;  // returns the exit code when the daemon has ended
-  std::function<std::string()> read_input;        // all of standard input; blocks until its end
-  std::function<std::int64_t()> now_ms;           // milliseconds since 1970
-  int input = -1;                                 // standard input's descriptor; -1: none
+  // All of standard input; blocks until its end. nullopt: Ctrl-C, which nobody has taken yet. `interrupts`
+  // may be null.
+  std::function<std::optional<std::string>(const Interrupts*)> read_input;
+  std::function<std::int64_t()> now_ms;  // milliseconds since 1970
+  int input = -1;                        // standard input's descriptor; -1: none
   bool input_is_terminal = false;
   bool catches_interrupts = true;  // false: Ctrl-C ends the process, as tests want it
 };

@@ -151,7 +151,7 @@ Ran ran(const std::vector<std::string>& arguments, Setting setting = {}) {
     return found->second;
   };
   host.serve = [](const ServeOptions&) { return 77; };
-  host.read_input = [&] { return setting.input; };
+  host.read_input = [&](const Interrupts*) { return setting.input; };
   host.now_ms = [] { return kNow; };
   host.input_is_terminal = setting.input_is_terminal;
   host.catches_interrupts = setting.catches_interrupts;
