@@ -54,6 +54,10 @@ std::string scalar_text(std::string_view key, const boost::json::value& value, b
   if (value.is_null()) return "–";
   if (!value.is_number()) return {};
   const double number = value.to_number<double>();
+  if (key == "parameters" && number >= 1e6) {
+    return number >= 1e9 ? fmt::format("{:.2f} billion", number / 1e9)
+                         : fmt::format("{:.0f} million", number / 1e6);
+  }
   if (amounts || is_amount(key)) return to_string(Bytes(static_cast<std::int64_t>(number)));
   return value.is_double() ? fmt::format("{:g}", number) : fmt::format("{:.0f}", number);
 }

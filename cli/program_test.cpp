@@ -448,7 +448,7 @@ TEST(Program, InspectSendsWholePathsOrNames) {
   FakeDaemon daemon;
   daemon.answer(
       "/api/v1/models/inspect",
-      R"({"name":"Tiny","size":1048576,"layers":22,"predicted":{"host":2097152},"chat_template":"{% a %}\n{% b %}","path":"/x"})");
+      R"({"name":"Tiny","size":1048576,"layers":22,"parameters":1100048384,"predicted":{"host":2097152},"chat_template":"{% a %}\n{% b %}","path":"/x"})");
   const auto file = std::filesystem::temp_directory_path() /
                     ("llm-manager-inspect-" + std::to_string(::getpid()) + ".gguf");
   std::ofstream(file) << "GGUF";
@@ -457,6 +457,7 @@ TEST(Program, InspectSendsWholePathsOrNames) {
   EXPECT_EQ(daemon.last().body, "{\"path\":\"" + file.string() + "\"}");
   EXPECT_THAT(inspect.out, HasSubstr("size           1.0 MB\n"));
   EXPECT_THAT(inspect.out, HasSubstr("layers         22\n"));
+  EXPECT_THAT(inspect.out, HasSubstr("parameters     1.10 billion\n"));
   EXPECT_THAT(inspect.out, HasSubstr("predicted\n  host  2.0 MB\n"));
   EXPECT_THAT(inspect.out, HasSubstr("chat_template  {% a %} …\n"));
   std::filesystem::remove(file);

@@ -80,7 +80,8 @@ void ProgressDisplay::show(LoadProgress progress, double seconds) {
     return;
   }
   const std::string word(word_of(progress));
-  if (word.empty() || word == last_word_) return;
+  // "loading" says nothing beside its stages, and comes between them.
+  if (word.empty() || word == "loading" || word == last_word_) return;
   last_word_ = word;
   stream_->line(printable(fmt::format("{}: {}", progress.model, stage_text(word))));
 }

@@ -154,6 +154,7 @@ TEST(ProgressDisplay, WithoutATerminalOneLineAStage) {
   display.show({.model = "tiny", .stage = "weights", .detail = "loading", .fraction = 0.1}, 0.1);
   display.show({.model = "tiny", .stage = "weights", .detail = "loading", .fraction = 0.9}, 0.2);
   display.tick(0.3);
+  display.show({.model = "tiny", .stage = "", .detail = "loading", .fraction = std::nullopt}, 0.3);
   display.show({.model = "tiny", .stage = "context", .detail = "loading", .fraction = 0.0}, 0.4);
   display.clear();
   EXPECT_EQ(text, "tiny: reading the weights\ntiny: making the context\n");
