@@ -5,8 +5,10 @@
 // What it promises, checked after every step by the tests (check_invariants):
 //  - each RequestArrived ends in exactly one GrantLease or RejectRequest, unless its client left first; each
 //    grant is ended by exactly one LeaseReleased from outside;
-//  - the sum of reservations of a device never exceeds its capacity, and memory stays charged from Reserved to
-//    the end of Reclaiming, which ends when it was measured free or, after a capped wait, was reported as not;
+//  - the sum of reservations of a device never exceeds its capacity, and memory stays charged from Reserved
+//  to
+//    the end of Reclaiming, which ends when it was measured free or, after a capped wait, was reported as
+//    not;
 //  - pinned instances are not evicted, serving ones drain first; a chosen victim takes no new request and is
 //    not revived;
 //  - with a slot free nobody waits for a loaded model, but while others want its room;

@@ -320,6 +320,14 @@ TEST_F(Failure, AWorkerThatDoesNotHearIsAskedAgain) {
   EXPECT_EQ(world.told<StopInstance>().back().grace, Duration()) << "and not politely";
 }
 
+TEST_F(Failure, ATimerThatFiresEarlyIsArmedAgain) {
+  make_ready("a");
+  const auto armed = world.told<ArmTimer>();
+  world.tell(TimerFired{});
+  ASSERT_EQ(world.told<ArmTimer>().size(), armed.size() + 1);
+  EXPECT_EQ(world.told<ArmTimer>().back().at, armed.back().at);
+}
+
 // ---- configuration
 
 TEST_F(Failure, ChangedOptionsReloadTheModelWhenItHasDrained) {

@@ -100,6 +100,16 @@ TEST_F(OnePlace, AfterItsQuantumItsGateCloses) {
   EXPECT_LT(world.of(b).answered, world.of(late).answered);
 }
 
+TEST_F(OnePlace, TheGateOfATurnThatBeganWhileOthersWaitedClosesInTime) {
+  world.request("a", minutes(1));
+  world.request("b", sec(1));
+  ASSERT_TRUE(world.run_until_true([&] { return world.state("a") == InstanceState::kReady; }));
+  world.run_for(sec(1.9));
+  EXPECT_EQ(world.state("a"), InstanceState::kReady);
+  world.run_for(sec(0.2));
+  EXPECT_EQ(world.state("a"), InstanceState::kDraining) << "its batch is served, its quantum is over";
+}
+
 TEST_F(OnePlace, AnIdleModelGivesWayWithoutWaitingForItsQuantum) {
   make_ready("a");
   const RequestId b = world.request("b", sec(1));
@@ -261,6 +271,31 @@ TEST_F(OnePlace, SmallModelsDoNotStarveABigOne) {
   const RequestId big = w.request("big", sec(1));
   w.run_for(minutes(1));
   EXPECT_EQ(w.fate(big), RequestFate::kEnded);
+}
+
+TEST(ArbiterTurns, BeyondItsAgeCapNobodyTakesTheRoomThatABigOneGathers) {
+  for (const bool aged : {false, true}) {
+    World world;
+    world.settings().scheduling.age_cap_interactive = sec(5);
+    world.add_device("gpu", gib(10));
+    world.add_model("big", gib(9));
+    world.add_model("s", gib(3));
+    world.add_model("t", gib(3));
+    world.truth("s").slots = 1;
+    world.configure();
+    world.request("s", sec(30));
+    world.request("s", sec(30));  // its batch: it is served before s goes
+    world.run_for(sec(3));
+    const RequestId big = world.request("big", sec(1));
+    world.run_for(aged ? sec(6) : sec(1));
+    const RequestId t = world.request("t", sec(1));
+    world.run_for(sec(3));
+    EXPECT_EQ(world.loads("t"), aged ? 0 : 1) << "there is room for it beside s";
+    world.run_for(minutes(2));
+    EXPECT_EQ(world.fate(big), RequestFate::kEnded);
+    EXPECT_EQ(world.fate(t), RequestFate::kEnded);
+    EXPECT_EQ(world.of(big).answered < world.of(t).answered, aged);
+  }
 }
 
 // G3: no swap without a request of the new model started or cancelled.
