@@ -11,6 +11,7 @@
 #include "api/inference.h"
 #include "api/manager_routes.h"
 #include "app/version.h"
+#include "base/latch.h"
 #include "base/log.h"
 #include "config/sources.h"
 #include "http/server.h"
@@ -144,7 +145,7 @@ class Daemon {
     if (!bound) return fail(std::move(bound).error());
     facts_.listening = {"http://" + *bound};
     facts_.started_at = clock_.now();
-    log::info("llm-manager {} with engine {}, {} models", kVersion, runtime_.engine(),
+    log::info("llm-manager {} with engine {}, {} models", version(), runtime_.engine(),
               runtime_.catalog().models().size());
     fmt::print("listening on http://{}\n", *bound);
     std::fflush(stdout);
@@ -167,9 +168,21 @@ class Daemon {
 
   // New work is refused first, then answers end, then workers, then the doors close behind the last client.
   Task<> close_doors() {
+    Latch no_more_signals(executor_);
+    asio::co_spawn(executor_, hear_impatience(),
+                   [no_more_signals](std::exception_ptr) mutable { no_more_signals.open(); });
     co_await runtime_.stop(kDrain);
     co_await server_->stop(std::chrono::seconds(1));
     signals_.close();
+    co_await no_more_signals.wait(std::chrono::seconds(1));
+  }
+
+  Task<> hear_impatience() {
+    while (const auto signal = co_await signals_.next()) {
+      if (*signal == os::DaemonSignal::kHangup) continue;
+      log::info("told to stop again: running answers are cut");
+      runtime_.stop_at_once();
+    }
   }
 
   asio::any_io_executor executor_;
@@ -177,7 +190,7 @@ class Daemon {
   SteadyClock clock_;
   os::SignalEvents signals_;
   runtime::Runtime runtime_;
-  api::DaemonFacts facts_{.version = std::string(kVersion), .listening = {}, .started_at = {}};
+  api::DaemonFacts facts_{.version = std::string(version()), .listening = {}, .started_at = {}};
   std::optional<http::Server> server_;
 };
 

@@ -5,6 +5,7 @@
 
 namespace lm::app {
 
-inline constexpr std::string_view kVersion = "0.1.0";
+// "0.1.0", as CMakeLists.txt has it.
+std::string_view version();
 
 }  // namespace lm::app

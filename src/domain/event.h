@@ -41,7 +41,7 @@ struct LeaseReleased {
   RequestId request;
 };
 
-// ---- from administrators; each ends in exactly one FinishJob
+// ---- from administrators; each ends in exactly one FinishJob, unless JobAbandoned comes first
 
 struct LoadWanted {
   JobId job;

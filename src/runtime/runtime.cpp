@@ -115,7 +115,10 @@ struct Runtime::Impl {
         hub.publish(Progress{*model, progress->instance, progress->stage, progress->fraction});
       }
     }
+    const bool loaded_now = std::holds_alternative<LoadSucceeded>(event);
     loop.post(std::move(event));
+    // The engine's account reserves; what is shown as held is measured.
+    if (loaded_now) sampler.sample();
   }
 
   void on_phases(ModelId model, InstanceId instance, std::vector<Phase> phases) {
@@ -203,6 +206,10 @@ Task<void> Runtime::stop(Duration drain) {
   co_await impl.workers->shut_down(std::chrono::milliseconds(500));
   impl.gate.close();
   co_await impl.gate.wait_empty(std::chrono::seconds(5));
+}
+
+void Runtime::stop_at_once() {
+  if (impl_->runner) impl_->loop.post(ShutdownBegan{impl_->clock.now()});
 }
 
 TimePoint Runtime::now() const {

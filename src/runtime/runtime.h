@@ -53,6 +53,8 @@ class Runtime {
   Task<Result<void>> start();
   // Refuses new work, lets running answers end for at most `drain`, ends all workers.
   Task<void> stop(Duration drain);
+  // While stop() drains: ends running answers now.
+  void stop_at_once();
 
   TimePoint now() const;
   Snapshot snapshot() const;
