@@ -260,7 +260,7 @@ wire::Inspected describe(const Artifact& artifact) {
   } else if (pooling.value_or(0) > 0 || encoder) {
     out.kind = ModelKind::kEmbedding;
   }
-  if (out.kind != ModelKind::kGeneration) out.pooling = std::string(pooling_name(pooling.value_or(1)));
+  if (out.kind != ModelKind::kGeneration) out.pooling = std::string(pooling_name(pooling.value_or(-1)));
   return out;
 }
 

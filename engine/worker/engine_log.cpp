@@ -174,6 +174,7 @@ Error classify(std::string_view text) {
     error.code = ErrorCode::kUnavailable;
     error.reason = "io_error";
   }
+  if (contains(text, "cache type")) error.reason = "invalid_options";
   return error;
 }
 

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <common.h>
-#include <fit.h>
 #include <ggml-backend.h>
 #include <llama-arch.h>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,6 +13,7 @@
 #include "engine_log.h"
 #include "load_options.h"
 #include "load_parameters.h"
+#include "memory_report.h"
 #include "os/sandbox/sandbox.h"
 #include "prediction.h"
 
@@ -62,44 +63,36 @@ Result<void> measure(const wire::Inspect& order, wire::Inspected& out) {
                         .sampling = {},
                         .slot_folder = {}};
   LM_TRY(auto params, load_parameters(load, out.context_train, "none.sock"));
-  const auto predicted = out.predicted.front();
-  const bool mapped = params->load_mode == LLAMA_LOAD_MODE_AUTO;
+  const bool maps = params->load_mode == LLAMA_LOAD_MODE_AUTO;
   auto model_params = common_model_params_to_llama(*params);
+  model_params.no_alloc = true;
+  model_params.load_mode = LLAMA_LOAD_MODE_NONE;  // the only one that can be simulated
   auto context_params = common_context_params_to_llama(*params);
   // What the server asks for: an output for each slot, not for each token.
   context_params.n_outputs_max =
       static_cast<std::uint32_t>(std::max(params->n_parallel, params->embedding ? params->n_batch : 1));
-  std::vector<ggml_backend_dev_t> devices;
-  std::uint32_t layers = 0, context_train = 0, experts = 0;
-  common_device_memory_data_vec measured;
-  try {
-    measured = common_get_device_memory_data(params->model.path.c_str(), &model_params, &context_params,
-                                             devices, layers, context_train, experts, GGML_LOG_LEVEL_ERROR);
-  } catch (const std::exception& e) {
-    return fail(why_it_failed(e.what()).with_context(order.path.filename().string()));
+
+  const std::unique_ptr<llama_model, decltype(&llama_model_free)> model(
+      llama_model_load_from_file(params->model.path.c_str(), model_params), llama_model_free);
+  const std::unique_ptr<llama_context, decltype(&llama_free)> context(
+      model ? llama_init_from_model(model.get(), context_params) : nullptr, llama_free);
+  if (!context) {
+    return fail(why_it_failed("the engine refused the model without saying why")
+                    .with_context(order.path.filename().string()));
   }
-  if (measured.size() != devices.size() + 1)
-    return fail(ErrorCode::kInternal, "the engine's account does not fit its devices", "internal");
-  out.predicted.clear();
-  const auto bytes = [](std::size_t n) { return Bytes(static_cast<std::int64_t>(n)); };
-  for (std::size_t i = 0; i < devices.size(); ++i) {
-    out.predicted.push_back({.device = DeviceId(device_name(ggml_backend_dev_name(devices[i]))),
-                             .weights = bytes(measured[i].model),
-                             .mapped = Bytes(0),
-                             .context = bytes(measured[i].context),
-                             .compute = bytes(measured[i].compute)});
+  auto measured = memory_report(context.get(), maps);
+  // The process itself, its vocabulary and the projector are in no buffer of the engine's: what arithmetic
+  // says of the host's scratch stands, where the engine says less.
+  const auto predicted = out.predicted.front();
+  auto host = std::ranges::find(measured, host_device(), &DeviceMemory::device);
+  if (host == measured.end()) {
+    host = measured.insert(
+        measured.begin(),
+        DeviceMemory{.device = host_device(), .weights = {}, .mapped = {}, .context = {}, .compute = {}});
   }
-  const auto& host = measured.back();
-  const bool all_host = devices.empty();
-  DeviceMemory on_host{.device = host_device(),
-                       .weights = mapped ? Bytes(0) : bytes(host.model),
-                       .mapped = mapped ? bytes(host.model) : Bytes(0),
-                       .context = bytes(host.context),
-                       .compute = bytes(host.compute)};
-  // The process itself and its vocabulary are in no buffer of the engine's.
-  on_host.compute =
-      all_host ? std::max(on_host.compute, predicted.compute) : on_host.compute + predicted.compute;
-  out.predicted.insert(out.predicted.begin(), on_host);
+  host->compute =
+      measured.size() == 1 ? std::max(host->compute, predicted.compute) : host->compute + predicted.compute;
+  out.predicted = std::move(measured);
   out.exact = true;
   return {};
 }

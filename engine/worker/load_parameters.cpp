@@ -109,6 +109,9 @@ Result<std::unique_ptr<common_params>> load_parameters(const wire::Load& load, i
   params->load_mode = options.mmap ? LLAMA_LOAD_MODE_AUTO : LLAMA_LOAD_MODE_NONE;
   params->cpuparams.n_threads = load.options.threads.value_or(common_cpu_get_num_math());
   params->cpuparams_batch.n_threads = params->cpuparams.n_threads;
+  // Threads of an idle worker that wait for the next graph spin for some milliseconds, not for a third of a
+  // second: others share this machine.
+  params->cpuparams.poll = params->cpuparams_batch.poll = 1;
 
   if (on_host) {
     params->n_gpu_layers = 0;

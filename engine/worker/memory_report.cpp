@@ -9,7 +9,7 @@
 
 namespace lm::worker {
 
-std::vector<DeviceMemory> memory_report(const llama_context* context) {
+std::vector<DeviceMemory> memory_report(const llama_context* context, bool would_map) {
   std::vector<DeviceMemory> out = {
       DeviceMemory{.device = host_device(), .weights = {}, .mapped = {}, .context = {}, .compute = {}}};
   for (const auto& [type, bytes] : llama_get_memory_breakdown(context)) {
@@ -25,7 +25,8 @@ std::vector<DeviceMemory> memory_report(const llama_context* context) {
       found = out.insert(
           out.end(),
           DeviceMemory{.device = device, .weights = {}, .mapped = {}, .context = {}, .compute = {}});
-    const bool mapped = std::string_view(ggml_backend_buft_name(type)).ends_with("_Mapped");
+    const std::string_view name = ggml_backend_buft_name(type);
+    const bool mapped = name.ends_with("_Mapped") || (would_map && name == "CPU");
     (mapped ? found->mapped : found->weights) += amount(bytes.model);
     found->context += amount(bytes.context);
     found->compute += amount(bytes.compute);

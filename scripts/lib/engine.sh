@@ -72,8 +72,12 @@ build_engine() {
   local version=$engine_version
   [[ $patches == plain ]] || version+=-$patches
   [[ $variant == cuda ]] && extra+=(-DCMAKE_CUDA_COMPILER="$(find_nvcc)")
+  # Under this name the compiler sees the source relative to the build folder, so that ccache knows a file again whatever the
+  # set of patches that it was not touched by.
+  mkdir -p "$build" && ln -sfn "$(engine_source "$patches")" "$build/source" || return 1
+  export CCACHE_BASEDIR=$build CCACHE_NOHASHDIR=1
   copy_worker_sources "$tree" &&
-    cmake --preset "$variant" -S "$tree/engine" -B "$build" -DLLM_MANAGER_ENGINE_SOURCE="$(engine_source "$patches")" \
+    cmake --preset "$variant" -S "$tree/engine" -B "$build" -DLLM_MANAGER_ENGINE_SOURCE="$build/source" \
       -DLLM_MANAGER_ENGINE_VERSION="$version" -DLLM_MANAGER_ENGINE_PEER_ONLY="$peer_only" "${extra[@]}" &&
     NINJA_STATUS='[%f/%t] ' ninja -C "$build" "$@"
 }
@@ -82,6 +86,7 @@ build_engine() {
 place_program() {
   local bin=$ROOT/build/release/bin
   mkdir -p "$bin"
+  [[ $1 -ef $bin/$2 ]] && return 0
   ln -f "$1" "$bin/.$2.new" 2>/dev/null || cp -f "$1" "$bin/.$2.new"
   mv -f "$bin/.$2.new" "$bin/$2"
 }

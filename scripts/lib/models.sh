@@ -45,13 +45,13 @@ fetch_models() {
     stop_with "the embedding model could not be fetched; look at the lines above." "${hint[@]}"
 }
 
-# Random weights, real vocabularies. The tool's own hash is in the stamp: another tool, other models.
+# Random weights, real vocabularies. The stamp is the hash of the tool and of this file: another tool, other models.
 make_test_models() {
   local out=$CACHE/models-test tool=$1 vocabularies=$2 stamp
-  stamp=$(sha256sum <"$ROOT/bench/models/make_random_model.cpp")
+  stamp=$(cat "$ROOT/bench/models/make_random_model.cpp" "$ROOT/scripts/lib/models.sh" | sha256sum)
   [[ -f $out/stamp && $(<"$out/stamp") == "$stamp" ]] && return 0
   mkdir -p "$out"
-  local llama=(--arch llama --vocab "$vocabularies/ggml-vocab-llama-spm.gguf" --layers 2 --embd 64 --heads 4 --context 2048)
+  local llama=(--arch llama --vocab "$vocabularies/ggml-vocab-llama-spm.gguf" --layers 2 --embd 64 --heads 2 --context 2048)
   local bert=(--arch bert --vocab "$vocabularies/ggml-vocab-bert-bge.gguf" --layers 2 --embd 64 --heads 4 --context 512 --type f16)
   local qwen=(--arch qwen3 --vocab "$vocabularies/ggml-vocab-qwen2.gguf" --layers 28 --embd 1024 --ff 3072 --heads 16 --kv-heads 8 --head 128 --context 40960)
   "$tool" "${llama[@]}" --seed 1 --name tiny-chat --out "$out/tiny-chat.gguf" &&
