@@ -22,18 +22,18 @@ constexpr Duration kHeartbeat = std::chrono::seconds(10);
 // Who asks, as decisions and holds name him.
 std::string who(const http::Request& request) {
   if (const auto name = request.headers.get("X-Client-Name")) return std::string(name->substr(0, 64));
-  return request.peer.kind == http::Peer::Kind::kRemote ? "a client at " + request.peer.address : "a local client";
+  return request.peer.kind == http::Peer::Kind::kRemote ? "a client at " + request.peer.address
+                                                        : "a local client";
 }
 
-class Manager {
+class Administration {
  public:
-  Manager(runtime::Runtime& runtime, const DaemonFacts& facts) : runtime_(runtime), facts_(facts) {}
+  Administration(runtime::Runtime& runtime, const DaemonFacts& facts) : runtime_(runtime), facts_(facts) {}
 
   Task<> list_models(http::Exchange& exchange) {
     const Snapshot snapshot = runtime_.snapshot();
     json::array models;
-    for (const ModelView& view : snapshot.models)
-      models.push_back(to_json(view, runtime_.catalog(), snapshot.now));
+    for (const ModelView& view : snapshot.models) models.push_back(to_json(view, runtime_, snapshot.now));
     co_await answer_json(exchange, {{"models", std::move(models)}});
   }
 
@@ -141,7 +141,8 @@ class Manager {
     const Snapshot snapshot = runtime_.snapshot();
     json::array instances;
     for (const ModelView& view : snapshot.models) {
-      if (view.instance) instances.push_back(to_json(*view.instance, snapshot.now));
+      if (view.instance)
+        instances.push_back(to_json(*view.instance, runtime_.report(view.instance->id), snapshot.now));
     }
     co_await answer_json(exchange, {{"instances", std::move(instances)}});
   }
@@ -247,7 +248,7 @@ class Manager {
     answer["state"] = to_string(view->state);
     if (view->instance) {
       answer["phases"] = to_json(runtime_.phases(view->instance->id));
-      answer["instance"] = to_json(*view->instance, snapshot.now);
+      answer["instance"] = to_json(*view->instance, runtime_.report(view->instance->id), snapshot.now);
     }
     return answer;
   }
@@ -301,9 +302,9 @@ class Manager {
 }  // namespace
 
 void add_manager_routes(http::Router& router, runtime::Runtime& runtime, const DaemonFacts& facts) {
-  const auto manager = std::make_shared<Manager>(runtime, facts);
+  const auto manager = std::make_shared<Administration>(runtime, facts);
   using enum http::Method;
-  using Call = Task<> (Manager::*)(http::Exchange&);
+  using Call = Task<> (Administration::*)(http::Exchange&);
   const auto add = [&](http::Method method, std::string_view pattern, Call call, http::Principal needs) {
     router.add(method, pattern,
                http::Route{[manager, call](http::Exchange& exchange) { return ((*manager).*call)(exchange); },
@@ -311,17 +312,17 @@ void add_manager_routes(http::Router& router, runtime::Runtime& runtime, const D
   };
   constexpr auto kUser = http::Principal::kUser;
   constexpr auto kAdmin = http::Principal::kAdmin;
-  add(kGet, "/api/v1/models", &Manager::list_models, kUser);
-  add(kPost, "/api/v1/models/load", &Manager::load, kAdmin);
-  add(kPost, "/api/v1/models/unload", &Manager::unload, kAdmin);
-  add(kPost, "/api/v1/models/inspect", &Manager::inspect, kAdmin);
-  add(kGet, "/api/v1/jobs/{job}", &Manager::job, kUser);
-  add(kGet, "/api/v1/instances", &Manager::list_instances, kUser);
-  add(kGet, "/api/v1/devices", &Manager::list_devices, kUser);
-  add(kGet, "/api/v1/events", &Manager::events, kUser);
-  add(kGet, "/api/v1/explain", &Manager::explain, kUser);
-  add(kGet, "/api/v1/system", &Manager::system, kUser);
-  add(kGet, "/api/v1/diagnose", &Manager::diagnose, kUser);
+  add(kGet, "/api/v1/models", &Administration::list_models, kUser);
+  add(kPost, "/api/v1/models/load", &Administration::load, kAdmin);
+  add(kPost, "/api/v1/models/unload", &Administration::unload, kAdmin);
+  add(kPost, "/api/v1/models/inspect", &Administration::inspect, kAdmin);
+  add(kGet, "/api/v1/jobs/{job}", &Administration::job, kUser);
+  add(kGet, "/api/v1/instances", &Administration::list_instances, kUser);
+  add(kGet, "/api/v1/devices", &Administration::list_devices, kUser);
+  add(kGet, "/api/v1/events", &Administration::events, kUser);
+  add(kGet, "/api/v1/explain", &Administration::explain, kUser);
+  add(kGet, "/api/v1/system", &Administration::system, kUser);
+  add(kGet, "/api/v1/diagnose", &Administration::diagnose, kUser);
   router.add(
       kPost, "/api/v1/models/pin",
       http::Route{[manager](http::Exchange& exchange) { return manager->pin(exchange, true); }, kAdmin});

@@ -30,6 +30,18 @@ json::object fields_json(const std::vector<Error::Field>& fields) {
   return object;
 }
 
+// The engine's own account, device by device.
+json::object engine_account(const std::vector<DeviceMemory>& memory) {
+  json::object devices;
+  for (const DeviceMemory& device : memory) {
+    devices[device.device.str()] = {{"weights", device.weights.count()},
+                                    {"mapped", device.mapped.count()},
+                                    {"context", device.context.count()},
+                                    {"compute", device.compute.count()}};
+  }
+  return devices;
+}
+
 }  // namespace
 
 json::object to_json(const DeviceBytes& bytes) {
@@ -63,33 +75,43 @@ json::object to_json(const ReleaseReport& report) {
           {"took_s", seconds(report.took)}};
 }
 
-json::object to_json(const InstanceView& view, TimePoint now) {
-  return {{"id", view.id.value()},
-          {"model", view.model.str()},
-          {"state", to_string(published(view.state))},
-          {"detail", to_string(view.state)},
-          {"reason", view.why},
-          {"since_s", std::max(0.0, seconds(now - view.since))},
-          {"slots", view.slots},
-          {"context", view.context},
-          {"active", view.active},
-          {"waiting", view.waiting},
-          {"pid", view.pid},
-          {"reserved", to_json(view.reserved)},
-          {"held_bytes", to_json(view.held)},
-          {"reclaimable", view.reclaimable.count()},
-          {"expires_in_s", seconds_until(view.expires_at, now)},
-          {"retry_in_s", seconds_until(view.retry_at, now)}};
+json::object to_json(const InstanceView& view, const std::optional<backend::WorkerReport>& report,
+                     TimePoint now) {
+  json::object object{{"id", view.id.value()},
+                      {"model", view.model.str()},
+                      {"state", to_string(published(view.state))},
+                      {"detail", to_string(view.state)},
+                      {"reason", view.why},
+                      {"since_s", std::max(0.0, seconds(now - view.since))},
+                      {"slots", view.slots},
+                      {"context", view.context},
+                      {"active", view.active},
+                      {"waiting", view.waiting},
+                      {"pid", view.pid},
+                      {"reserved", to_json(view.reserved)},
+                      {"held_bytes", to_json(view.held)},
+                      {"reclaimable", view.reclaimable.count()},
+                      {"expires_in_s", seconds_until(view.expires_at, now)},
+                      {"retry_in_s", seconds_until(view.retry_at, now)},
+                      {"memory", nullptr},
+                      {"context_train", nullptr},
+                      {"capabilities", json::array()}};
+  if (report) {
+    object["memory"] = engine_account(report->memory);
+    object["context_train"] = report->context_train;
+    object["capabilities"] = json::value_from(report->capabilities);
+  }
+  return object;
 }
 
-json::object to_json(const ModelView& view, const runtime::Catalog& catalog, TimePoint now) {
+json::object to_json(const ModelView& view, const runtime::Runtime& runtime, TimePoint now) {
   const Model& model = view.model;
   json::object object{
       {"id", model.id.str()},
       {"kind", to_string(model.kind)},
       {"family", to_string(model.family)},
       {"aliases", json::value_from(model.aliases)},
-      {"roles", json::value_from(catalog.roles_of(model.id))},
+      {"roles", json::value_from(runtime.catalog().roles_of(model.id))},
       {"state", to_string(view.state)},
       {"detail", view.instance ? to_string(view.instance->state) : to_string(InstanceState::kAbsent)},
       {"reason", view.instance ? view.instance->why : std::string()},
@@ -109,7 +131,7 @@ json::object to_json(const ModelView& view, const runtime::Catalog& catalog, Tim
                            {"source", to_string(view.footprint->source)}};
   }
   if (view.instance) {
-    object["instance"] = to_json(*view.instance, now);
+    object["instance"] = to_json(*view.instance, runtime.report(view.instance->id), now);
     object["error"] = error_or_null(view.instance->error);
     if (view.state == PublishedState::kLoading)
       object["progress"] = {{"stage", to_string(view.instance->stage)},
@@ -146,15 +168,9 @@ json::object to_json(const DeviceView& view, const DeviceReading* reading) {
 }
 
 json::object to_json(const backend::Inspection& i) {
-  json::object predicted;
+  json::object predicted = engine_account(i.predicted);
   Bytes total;
-  for (const DeviceMemory& device : i.predicted) {
-    predicted[device.device.str()] = {{"weights", device.weights.count()},
-                                      {"mapped", device.mapped.count()},
-                                      {"context", device.context.count()},
-                                      {"compute", device.compute.count()}};
-    total += device.weights + device.context + device.compute;
-  }
+  for (const DeviceMemory& device : i.predicted) total += device.weights + device.context + device.compute;
   return {{"name", i.name},
           {"architecture", i.architecture},
           {"kind", to_string(i.kind)},

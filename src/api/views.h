@@ -14,8 +14,10 @@ namespace lm::api {
 
 boost::json::object to_json(const DeviceBytes& bytes);
 boost::json::object to_json(const ReleaseReport& report);
-boost::json::object to_json(const InstanceView& instance, TimePoint now);
-boost::json::object to_json(const ModelView& view, const runtime::Catalog& catalog, TimePoint now);
+// `report`: what its worker told when it was ready; null before that.
+boost::json::object to_json(const InstanceView& instance, const std::optional<backend::WorkerReport>& report,
+                            TimePoint now);
+boost::json::object to_json(const ModelView& view, const runtime::Runtime& runtime, TimePoint now);
 boost::json::object to_json(const DeviceView& view, const DeviceReading* reading);
 boost::json::object to_json(const backend::Inspection& inspection);
 boost::json::object to_json(const runtime::StoredDecision& decision);
