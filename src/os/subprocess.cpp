@@ -147,8 +147,18 @@ struct Subprocess::State : std::enable_shared_from_this<State> {
                      [weak = weak_from_this()](const boost::system::error_code& error) {
                        const auto self = weak.lock();
                        if (!self || self->status || error) return;
-                       self->reap();
+                       // The reactor may tell of a descriptor that had this one's place before it.
+                       if (self->has_ended()) {
+                         self->reap();
+                       } else {
+                         self->watch();
+                       }
                      });
+  }
+
+  bool has_ended() {
+    pollfd ended{.fd = pidfd.native_handle(), .events = POLLIN, .revents = 0};
+    return ::poll(&ended, 1, 0) > 0;
   }
 
   void send(int number) const {
