@@ -219,7 +219,7 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
                                   .capabilities = capabilities(m.capabilities)};
     worker->client = std::make_shared<http::Client>(
         executor, http::Endpoint::unix_socket(worker->socket.string()),
-        http::ClientOptions{.kept_connections = 32, .kept_for = std::chrono::minutes(5)});
+        http::ClientOptions{.kept_connections = 32, .kept_for = std::chrono::seconds(3)});
     DeviceBytes engines;
     for (const DeviceMemory& device : m.memory)
       engines.add(device.device, device.weights + device.context + device.compute);
