@@ -1,5 +1,6 @@
 #include "api/inference.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include <fmt/format.h>
@@ -17,6 +18,7 @@ namespace {
 // after that, so that nobody between us and it takes the silence for death.
 constexpr Duration kFirstPing = std::chrono::seconds(1);
 constexpr Duration kPing = std::chrono::seconds(5);
+constexpr Duration kDeathIsSeen = std::chrono::milliseconds(250);
 
 struct Endpoint {
   std::string_view path;
@@ -102,13 +104,20 @@ class Inference {
     auto wish = wish_of(request, *std::move(model), runtime_.now());
     if (!wish) co_return co_await end_with(exchange, wish.error());
 
-    auto lease = co_await wait_for_lease(exchange, *std::move(wish), scan->stream);
+    auto lease = co_await wait_for_lease(exchange, *wish, scan->stream);
+    // Nothing was sent yet to a worker that has just died: the next one is asked instead.
+    while (lease && !runtime_.worker(lease->instance()) && co_await known_dead(lease->instance())) {
+      lease->release();
+      lease = co_await wait_for_lease(exchange, *wish, scan->stream);
+    }
     if (!lease) co_return co_await end_with(exchange, lease.error());
 
     const auto answered = co_await pass_on(exchange, *lease);
-    if (!answered && !is_client_side(answered.error())) {
-      co_await end_with(exchange, broken_answer(*lease, answered.error()));
-    }
+    if (answered || is_client_side(answered.error())) co_return;
+    // Who is told of the death and asks again at once must not be given the dead worker.
+    if (!lease->cut() && answered.error().code == ErrorCode::kUnavailable)
+      co_await known_dead(lease->instance());
+    co_await end_with(exchange, broken_answer(*lease, answered.error()));
   }
 
  private:
@@ -125,6 +134,20 @@ class Inference {
       LM_CO_TRY_VOID(co_await exchange.write(http::sse_comment(runtime_.waiting_note(ModelId(model)))));
     }
     co_return ticket.take();
+  }
+
+  // A worker's connections break a moment before its end is seen. True once the arbiter knows; false where it
+  // lives.
+  Task<bool> known_dead(InstanceId instance) {
+    const auto serves = [&] {
+      return std::ranges::any_of(runtime_.snapshot().models, [&](const ModelView& view) {
+        return view.instance && view.instance->id == instance && view.state == PublishedState::kReady;
+      });
+    };
+    auto news = runtime_.events().subscribe();
+    const TimePoint patience = runtime_.now() + kDeathIsSeen;
+    while (serves() && runtime_.now() < patience) co_await news.next(patience - runtime_.now());
+    co_return !serves();
   }
 
   Task<Result<void>> pass_on(http::Exchange& exchange, const runtime::Lease& lease) {
@@ -168,7 +191,8 @@ class Inference {
 void add_inference_routes(http::Router& router, runtime::Runtime& runtime) {
   for (const Endpoint& endpoint : kEndpoints) {
     const auto inference = std::make_shared<Inference>(runtime, endpoint);
-    router.add(http::Method::kPost, endpoint.path, [inference](http::Exchange& exchange) { return inference->serve(exchange); });
+    router.add(http::Method::kPost, endpoint.path,
+               [inference](http::Exchange& exchange) { return inference->serve(exchange); });
   }
 }
 

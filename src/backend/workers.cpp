@@ -7,6 +7,7 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <fmt/format.h>
@@ -27,6 +28,9 @@ namespace asio = boost::asio;
 
 // The number that the link has in the worker.
 constexpr int kLinkFd = 3;
+// When the next standby is started after a load: a process start takes milliseconds of a core that the first
+// answer needs. Whoever is unloaded before that starts it at once, while its memory is given back.
+constexpr Duration kStandbyRest = std::chrono::seconds(1);
 // A chat template inside an inspection fits many times.
 constexpr std::size_t kLongestLine = std::size_t{4} << 20;
 constexpr std::size_t kLastWords = 4;
@@ -79,7 +83,8 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
         options(std::move(o)),
         listener(std::move(l)),
         measure(std::move(m)),
-        gate(executor) {}
+        gate(executor),
+        standby_timer(executor) {}
 
   asio::any_io_executor executor;
   WorkersOptions options;
@@ -89,8 +94,8 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
   std::string engine;
   std::map<InstanceId, WorkerPtr> workers;
   WorkerPtr standby;
-  bool standby_due = false;  // a restart is waiting for its time
-  Duration standby_pause = Duration();
+  asio::steady_timer standby_timer;
+  Duration standby_pause = Duration();  // grows while standbys die
   std::uint64_t last_socket = 0;
   bool closed = false;
 
@@ -235,7 +240,7 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
                                 .slots = m.slots,
                                 .context = m.context,
                                 .took = took});
-    want_standby();
+    want_standby(kStandbyRest);
   }
 
   void on(const WorkerPtr& worker, const wire::Failed& m) {
@@ -351,23 +356,29 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
     }
     worker->before_stop = measure(worker->process->identity());
     run([worker, grace](auto) -> Task<> { co_await worker->process->stop(grace); });
+    // Behind the signal: it starts while the other one's memory is given back.
+    asio::post(executor, [weak = weak_from_this()] {
+      if (const auto self = weak.lock()) self->want_standby();
+    });
   }
 
   // ---- the standby
 
-  void want_standby() {
-    if (!options.standby || standby || standby_due || closed) return;
-    if (standby_pause > Duration()) {
-      standby_due = true;
-      run([](auto self) -> Task<> {
-        asio::steady_timer timer(self->executor, self->standby_pause);
-        co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
-        self->standby_due = false;
-        if (!self->closed) self->start_standby();
-      });
+  bool lacks_standby() const { return options.standby && !standby && !closed; }
+
+  // At once, or after `rest`; later where the last one died.
+  void want_standby(Duration rest = Duration()) {
+    if (!lacks_standby()) return;
+    const Duration pause = std::max(rest, standby_pause);
+    if (pause <= Duration()) {
+      start_standby();
       return;
     }
-    start_standby();
+    standby_timer.expires_after(pause);
+    standby_timer.async_wait([weak = weak_from_this()](const boost::system::error_code& cancelled) {
+      const auto self = weak.lock();
+      if (!cancelled && self && self->lacks_standby()) self->start_standby();
+    });
   }
 
   Result<WorkerPtr> start_standby() {
@@ -472,7 +483,7 @@ Task<Result<Inspection>> Workers::inspect(std::filesystem::path path, LoadOption
 
 std::shared_ptr<http::Client> Workers::client(InstanceId instance) const {
   const auto it = impl_->workers.find(instance);
-  return it == impl_->workers.end() ? nullptr : it->second->client;
+  return it == impl_->workers.end() || it->second->process->has_ended() ? nullptr : it->second->client;
 }
 
 std::optional<WorkerReport> Workers::report(InstanceId instance) const {
@@ -493,6 +504,7 @@ std::optional<os::ProcessIdentity> Workers::standby() const {
 Task<void> Workers::shut_down(Duration grace) {
   const auto impl = impl_;
   impl->closed = true;
+  impl->standby_timer.cancel();
   if (impl->standby) impl->standby->process->signal(15);
   for (const auto& [id, worker] : impl->workers) {
     if (!worker->stopping) impl->stop(id, worker->order->generation, grace);

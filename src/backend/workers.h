@@ -82,7 +82,8 @@ class Workers {
   void stop(InstanceId instance, Generation generation, Duration grace);
   Task<Result<Inspection>> inspect(std::filesystem::path path, LoadOptions options);
 
-  // The connection pool to a ready worker; null where there is none of that instance.
+  // The connection pool to a ready worker; null where there is none of that instance, or it has died and
+  // nobody was told yet.
   std::shared_ptr<http::Client> client(InstanceId instance) const;
   std::optional<WorkerReport> report(InstanceId instance) const;
 

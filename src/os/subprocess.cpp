@@ -310,6 +310,9 @@ const ProcessIdentity& Subprocess::identity() const {
 const std::optional<ExitStatus>& Subprocess::status() const {
   return state_->status;
 }
+bool Subprocess::has_ended() const {
+  return state_->status || state_->has_ended();
+}
 void Subprocess::signal(int signal) {
   state_->send(signal);
 }

@@ -112,6 +112,8 @@ class Subprocess {
   const ProcessIdentity& identity() const;
   // Set once the child has ended and is reaped.
   const std::optional<ExitStatus>& status() const;
+  // Whether it has ended, reaped or not: asks the kernel.
+  bool has_ended() const;
 
   // The whole group gets it. After the end of the child: nothing happens.
   void signal(int signal);
