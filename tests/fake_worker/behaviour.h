@@ -53,7 +53,7 @@ struct Behaviour {
   bool ready_twice = false;
   bool ready_before_socket = false;  // lies: nothing listens on the socket
   bool ignore_sigterm = false;
-  bool once = false;  // goes wrong the first time only (leaves NAME.gguf.seen beside the file)
+  int times = 0;  // goes wrong so many times only, counted in NAME.gguf.seen beside the file; 0: each time
 
   // kInvalidArgument "invalid_artifact" (or "io_error") with the line that is wrong.
   static Result<Behaviour> read(const std::filesystem::path& file);
