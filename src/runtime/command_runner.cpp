@@ -155,6 +155,7 @@ void CommandRunner::on(const RecordDecision& c) {
 
 void CommandRunner::on(const PublishState& c) {
   log::debug("{} is {}", c.model.str(), to_string(c.state));
+  waits_.entered(c.instance, c.state, seams_.clock.now());
   seams_.hub.publish(c);
 }
 

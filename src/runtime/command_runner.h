@@ -17,6 +17,7 @@
 #include "runtime/lease.h"
 #include "runtime/memory_sampler.h"
 #include "runtime/records.h"
+#include "runtime/wait_timeline.h"
 
 namespace lm::runtime {
 
@@ -45,6 +46,8 @@ class CommandRunner {
   const Latch& shut_down() const { return shut_down_; }
   // The model of an instance that is or was alive.
   const ModelId* model_of(InstanceId instance) const;
+  // What its load waited for before it began.
+  std::vector<Phase> waits_of(InstanceId instance) const { return waits_.before_load(instance); }
 
  private:
   void on(const PredictFootprint& c);
@@ -71,6 +74,7 @@ class CommandRunner {
   Seams seams_;
   Latch shut_down_;
   std::map<InstanceId, ModelId> models_;
+  WaitTimeline waits_;
 };
 
 }  // namespace lm::runtime

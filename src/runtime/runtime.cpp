@@ -121,7 +121,10 @@ struct Runtime::Impl {
     if (loaded_now) sampler.sample();
   }
 
-  void on_phases(ModelId model, InstanceId instance, std::vector<Phase> phases) {
+  // Those of the worker's load, with what it waited for in front.
+  void on_phases(ModelId model, InstanceId instance, std::vector<Phase> load) {
+    std::vector<Phase> phases = runner->waits_of(instance);
+    phases.insert(phases.end(), std::make_move_iterator(load.begin()), std::make_move_iterator(load.end()));
     last_phases[instance] = phases;
     while (last_phases.size() > 256) last_phases.erase(last_phases.begin());
     hub.publish(PhasesMeasured{std::move(model), instance, std::move(phases)});
