@@ -1,5 +1,6 @@
 """From one model to another while only one may be loaded: the time to the first token, beside llama-server's router."""
 import statistics
+import time
 from pathlib import Path
 
 from events import Events
@@ -46,9 +47,10 @@ def measure(daemon, router, names, blocks, each, say) -> list[dict]:
     for block in range(blocks):
         for _ in range(each):
             name, mark = next_model("ours"), events.mark()
+            asked_ms = time.time() * 1000
             took = daemon.first_token(name, PROMPT)
             ours.append(took)
-            timelines.append(timeline(events.wait_for(mark, "phases", name), name, took))
+            timelines.append(timeline(events.wait_for(mark, "phases", name), name, asked_ms, took))
         for _ in range(each):
             peer.append(router.first_token(next_model("peer"), PROMPT))
         say(f"  block {block + 1} of {blocks}: ours {min(ours[-each:]):.3f}–{max(ours[-each:]):.3f} s, "
@@ -67,19 +69,13 @@ def measure(daemon, router, names, blocks, each, say) -> list[dict]:
     return rows
 
 
-def timeline(happened, model: str, took: float) -> dict:
-    """Seconds by phase of the switch to `model`; what no phase accounts for is `other`."""
+def timeline(happened, model: str, asked_ms: float, took: float) -> dict:
+    """Seconds by phase of the switch to `model`; `first_token` is from ready on, `other` is what no phase accounts for."""
     phases = {}
     for kind, datum in happened:
-        if kind == "phases":
+        if kind == "phases" and datum["model"] == model:
             for phase in datum["phases"]:
                 phases[phase["name"]] = phases.get(phase["name"], 0.0) + phase["seconds"]
-        elif kind == "state" and datum["model"] != model:
-            if datum["detail"] == "draining":
-                began = datum["at_ms"]
-            elif datum["detail"] == "stopping":
-                phases.setdefault("drain", (datum["at_ms"] - began) / 1000)
-            elif datum["detail"] == "absent" and datum.get("release"):
-                phases.setdefault("free", datum["release"]["took_s"])
+            phases["first_token"] = took - (datum["at_ms"] - asked_ms) / 1000
     phases["other"] = took - sum(phases.values())
     return phases
