@@ -2,7 +2,7 @@
 import time
 import unittest
 
-from daemon import DaemonTest, InBackground, SANITIZED, alive, fake_model, said, wait_gone
+from daemon import DaemonTest, InBackground, alive, fake_model, said, wait_gone
 
 ONE_AT_A_TIME = "residency: {max_loaded: 1}\nscheduling: {quantum_min: 100ms, quantum_factor: 0}\n"
 
@@ -32,10 +32,9 @@ class SideBySide(DaemonTest):
         self.assertLess(max(began), min(ended))
 
     def test_the_host_limit_bounds_what_is_loaded(self):
-        # Two of these fit under the limit, not three. (A worker's own size comes on top of its model's.)
-        own = 200 if SANITIZED else 40
+        # Two of these fit under the limit, not three, whatever the worker itself takes.
         daemon = self.start({name: fake_model(memory_mb=200) for name in ("a1", "b2", "c3")},
-                            config=f"devices: {{host: {{limit: {2 * (200 + own) + 60}MB}}}}\n")
+                            config="devices: {host: {limit: 570MB}}\n")
         log = daemon.events()
         for name in ("a1", "b2"):
             self.assertEqual(daemon.chat(name).status, 200, name)
