@@ -1,4 +1,7 @@
-"""What stands between a client and a loaded model adds, in time and in memory."""
+"""What a proxy between a client and a loaded model adds, in time and in memory.
+
+Ours stands before the fake worker, the router before a tiny real model (it has no other); `tiny` is ours before that model.
+"""
 import json
 import socket
 import subprocess
