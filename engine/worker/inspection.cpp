@@ -1,9 +1,11 @@
 #include "inspection.h"
 
 #include <algorithm>
+#include <chat.h>
 #include <common.h>
 #include <ggml-backend.h>
 #include <llama-arch.h>
+#include <log.h>
 #include <memory>
 #include <optional>
 #include <string>
@@ -97,6 +99,20 @@ Result<void> measure(const wire::Inspect& order, wire::Inspected& out) {
   return {};
 }
 
+// A chat template is a program, and the engine runs it while it loads. One that never ends, or asks for more
+// memory than there is, ends this process here instead. What it says does not matter, nor that it says it is
+// not content.
+void run_template(const wire::Inspected& out) {
+  if (out.kind != ModelKind::kGeneration || out.chat_template.empty()) return;
+  common_log_set_verbosity_thold(-1);  // its log would start a thread
+  try {
+    const auto templates = common_chat_templates_init(nullptr, out.chat_template, "<s>", "</s>");
+    common_chat_format_example(templates.get(), true, {});
+    common_chat_templates_support_enable_thinking(templates.get());
+  } catch (const std::exception&) {
+  }
+}
+
 DeviceKind kind_of(std::string_view name) {
   if (name == "host") return DeviceKind::kHost;
   if (name.starts_with("cuda")) return DeviceKind::kCuda;
@@ -117,8 +133,10 @@ Result<wire::Inspected> inspect(const wire::Inspect& order) {
 
 Result<wire::Inspected> inspect_in_sandbox(const wire::Inspect& order) {
   LM_TRY(auto files, open_files(order));
-  LM_TRY_VOID(os::enter_inspection_sandbox({.cpu = std::chrono::seconds(2)}));
-  return read_files(files, order, true);
+  LM_TRY_VOID(os::enter_inspection_sandbox({.cpu = std::chrono::seconds(1)}));
+  LM_TRY(auto out, read_files(files, order, true));
+  run_template(out);
+  return out;
 }
 
 wire::DevicesListed list_devices() {
