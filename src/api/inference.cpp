@@ -101,6 +101,7 @@ class Inference {
     if (!scan) co_return co_await end_with(exchange, scan.error());
     auto model = runtime_.catalog().resolve(scan->model.value_or(""), endpoint_.kind);
     if (!model) co_return co_await end_with(exchange, model.error());
+    if (auto wrong = wrong_kind(*model)) co_return co_await end_with(exchange, *std::move(wrong));
     auto wish = wish_of(request, *std::move(model), runtime_.now());
     if (!wish) co_return co_await end_with(exchange, wish.error());
 
@@ -121,6 +122,21 @@ class Inference {
   }
 
  private:
+  // An embedding model does not chat, and no load would change that.
+  std::optional<Error> wrong_kind(const ModelId& id) const {
+    const Model* model = runtime_.catalog().find(id);
+    if (model == nullptr || model->kind == endpoint_.kind) return std::nullopt;
+    return Error{
+        .code = ErrorCode::kInvalidArgument,
+        .message = fmt::format(
+            "{} is configured as a model of kind {}, and {} needs one of kind {}; if it is one, set its "
+            "kind under models: in the configuration",
+            id.str(), to_string(model->kind), endpoint_.path, to_string(endpoint_.kind)),
+        .reason = "wrong_model_kind",
+        .fields = {{"param", "model"}},
+        .retry_after = {}};
+  }
+
   Task<Result<runtime::Lease>> wait_for_lease(http::Exchange& exchange, runtime::Leases::Wish wish,
                                               bool stream) {
     const std::string model = wish.model.str();

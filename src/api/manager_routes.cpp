@@ -67,6 +67,13 @@ class Administration {
     const auto hold = bool_field(*body, "hold", false);
     if (!all) co_return co_await answer_error(exchange, all.error());
     if (!hold) co_return co_await answer_error(exchange, hold.error());
+    if (*all && body->contains("model")) {
+      co_return co_await answer_error(exchange, {.code = ErrorCode::kInvalidArgument,
+                                                 .message = "\"model\" or \"all\", not both",
+                                                 .reason = "invalid_field",
+                                                 .fields = {},
+                                                 .retry_after = {}});
+    }
     std::optional<ModelId> target;
     if (!*all) {
       auto model = model_of(*body);
@@ -103,12 +110,13 @@ class Administration {
     std::filesystem::path file;
     if (*path) {
       file = **path;
-      if (!file.is_absolute()) {
-        co_return co_await answer_error(exchange, {.code = ErrorCode::kInvalidArgument,
-                                                   .message = "\"path\" must be absolute",
-                                                   .reason = "invalid_field",
-                                                   .fields = {},
-                                                   .retry_after = {}});
+      if (!file.is_absolute() || (*path)->find('\0') != std::string::npos) {
+        co_return co_await answer_error(exchange,
+                                        {.code = ErrorCode::kInvalidArgument,
+                                         .message = "\"path\" must be absolute and without zero bytes",
+                                         .reason = "invalid_field",
+                                         .fields = {},
+                                         .retry_after = {}});
       }
     } else {
       const auto model = model_of(*body);

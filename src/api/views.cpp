@@ -42,6 +42,13 @@ json::object engine_account(const std::vector<DeviceMemory>& memory) {
   return devices;
 }
 
+// Of a worker that is still there: once it is reaped, the number may be anybody's.
+json::value running_pid(const InstanceView& view) {
+  const bool gone = view.state == InstanceState::kReclaiming || view.state == InstanceState::kFailed;
+  if (gone || view.pid == 0) return nullptr;
+  return view.pid;
+}
+
 }  // namespace
 
 json::object to_json(const DeviceBytes& bytes) {
@@ -87,7 +94,7 @@ json::object to_json(const InstanceView& view, const std::optional<backend::Work
                       {"context", view.context},
                       {"active", view.active},
                       {"waiting", view.waiting},
-                      {"pid", view.pid},
+                      {"pid", running_pid(view)},
                       {"reserved", to_json(view.reserved)},
                       {"held_bytes", to_json(view.held)},
                       {"reclaimable", view.reclaimable.count()},

@@ -221,7 +221,7 @@ TEST(ArbiterEvict, ForceDoesNotEvictThePinnedNorBreakMaxLoaded) {
   world.run_for(sec(3));
   const JobId forced = world.load("b", true);
   world.run_for(sec(3));
-  EXPECT_EQ(world.of(forced).error->reason, "insufficient_memory");
+  EXPECT_EQ(world.of(forced).error->reason, "all_pinned");
   EXPECT_EQ(world.state("a"), InstanceState::kReady);
 }
 

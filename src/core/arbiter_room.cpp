@@ -149,15 +149,17 @@ Need Arbiter::room_ever() const {
 }
 
 void Arbiter::refuse_for_room(Entry& entry, const Ledger& books, const Need& need, const Need& ever) {
-  Error error{.code = ErrorCode::kResourceExhausted,
-              .message = fmt::format("{} has no place: as many models as may be loaded are pinned",
+  Error error{.code = ErrorCode::kFailedPrecondition,
+              .message = fmt::format("{} has no place: residency.max_loaded models are pinned; unpin one",
                                      entry.model.id.str()),
-              .reason = "insufficient_memory",
+              .reason = "all_pinned",
               .fields = {},
               .retry_after = {}};
   for (const auto& [device, bytes] : need.bytes) {
     const Bytes most = std::max(Bytes(), books.available(device) + ever.bytes.on(device));
     if (bytes <= most) continue;
+    error.code = ErrorCode::kResourceExhausted;
+    error.reason = "insufficient_memory";
     error.message = fmt::format("{} needs {} on {}, and at most {} can be made free", entry.model.id.str(),
                                 to_string(bytes), device.str(), to_string(most));
     error.fields = {{"device", device.str()}, {"needed", bytes.count()}, {"free", most.count()}};

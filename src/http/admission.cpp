@@ -125,16 +125,17 @@ std::expected<Visitor, Refusal> Admission::identify(const Request& request) cons
     return std::unexpected(
         refusal(403, ErrorCode::kPermissionDenied,
                 "the host \"" + std::string(host.substr(0, 100)) +
-                    "\" is not one of ours; use localhost, or add the name to server.hosts",
+                    "\" is not one of ours; use localhost, or add the name to server.allowed_hosts",
                 "foreign_host"));
   }
 
   if (const auto origin = request.headers.get("Origin")) {
     if (!is_let_in(*origin, host)) {
-      return std::unexpected(refusal(403, ErrorCode::kPermissionDenied,
-                                     "pages of \"" + std::string(origin->substr(0, 100)) +
-                                         "\" may not use this server; add it to server.origins to allow it",
-                                     "foreign_origin"));
+      return std::unexpected(
+          refusal(403, ErrorCode::kPermissionDenied,
+                  "pages of \"" + std::string(origin->substr(0, 100)) +
+                      "\" may not use this server; add it to server.allowed_origins to allow it",
+                  "foreign_origin"));
     }
     visitor.headers.add("Access-Control-Allow-Origin", *origin);
     visitor.headers.add("Vary", "Origin");
