@@ -15,6 +15,10 @@ def descriptors(pid):
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+# The standby worker comes and goes with its descriptors; what leaks does so in each round.
+STANDBY = 8
+
+
 def anonymous(pid):
     return status_of(pid)["RssAnon"]
 
@@ -40,7 +44,7 @@ class Cycles(DaemonTest):
         for _ in range(rounds):
             cycle()
         after = descriptors(daemon.pid), anonymous(daemon.pid)
-        self.assertLessEqual(after[0], before[0] + 2, "descriptors")
+        self.assertLessEqual(after[0], before[0] + STANDBY, "descriptors")
         if not SANITIZED:
             self.assertLess(after[1] - before[1], 1 << 20, "bytes")
         self.assertLessEqual(len(daemon.workers()), 1, "the standby alone")
@@ -63,7 +67,7 @@ class Cycles(DaemonTest):
         before = descriptors(daemon.pid), anonymous(daemon.pid)
         ask(count)
         after = descriptors(daemon.pid), anonymous(daemon.pid)
-        self.assertLessEqual(after[0], before[0] + 2)
+        self.assertLessEqual(after[0], before[0] + STANDBY)
         if not SANITIZED:
             self.assertLess(after[1] - before[1], 512 << 10)
             # The whole daemon, after thousands of requests.
@@ -123,9 +127,9 @@ class Idle(DaemonTest):
         for _ in range(200):
             daemon.unload("a1")
             daemon.load("a1")
-            if descriptors(daemon.pid) <= open_before + 10:
+            if descriptors(daemon.pid) <= open_before + STANDBY:
                 break
-        self.assertLessEqual(descriptors(daemon.pid), open_before + 10)
+        self.assertLessEqual(descriptors(daemon.pid), open_before + STANDBY)
         log.close()
 
     def test_a_listener_that_does_not_read_costs_little(self):
