@@ -21,7 +21,7 @@ Sources text(std::string yaml) {
   return {.config = SourceText{.path = "/etc/lm/llm-manager.yaml", .text = std::move(yaml)},
           .dotenv = {},
           .environment = {{"HOME", "/home/lucy"}},
-          .working_folder = "/work/here"};
+          .working_folder = "/srv/here"};
 }
 
 Loaded good(const Sources& sources) {
@@ -330,7 +330,7 @@ TEST(Environment, ModelNameStandsInWhereTheFileDoesNotSay) {
   sources.environment["MODEL_NAME"] = "from-process.gguf";
   config = good(sources).config;
   EXPECT_EQ(config.models.at("llm").model_path, "from-process.gguf");
-  EXPECT_EQ(config.models.at("llm").folder, "/work/here");
+  EXPECT_EQ(config.models.at("llm").folder, "/srv/here");
 
   sources.config->text = "models: {llm: /in/the/file.gguf}\ndiscord: {owner_id: 7}";
   config = good(sources).config;
@@ -349,7 +349,7 @@ TEST(Environment, KeysComeByNameAndNeverShow) {
       "providers: {openai: {base_url: 'https://h/v1', api_key_env: OPENAI_API_KEY}}\nserver: {keys: "
       "{admin_env: ADMIN}}");
   sources.dotenv = {{.path = "/etc/lm/.env", .text = "OPENAI_API_KEY=sk-dotenv\nDISCORD_TOKEN=tok"},
-                    {.path = "/work/here/.env", .text = "OPENAI_API_KEY=sk-later\nADMIN=boss"}};
+                    {.path = "/srv/here/.env", .text = "OPENAI_API_KEY=sk-later\nADMIN=boss"}};
   sources.environment["LLM_MANAGER_KEY"] = "user-key";
   const Loaded loaded = good(sources);
   EXPECT_EQ(loaded.config.providers.at("openai").api_key.value.reveal(), "sk-dotenv");
