@@ -19,7 +19,8 @@ JobId Jobs::open(std::string kind, ModelId model, TimePoint now) {
 
 void Jobs::finish(const FinishJob& command) {
   const auto it = entries_.find(command.job);
-  LM_ASSERT(it != entries_.end() && !it->second.job.done, "a job ends once");
+  if (it == entries_.end()) return;
+  LM_ASSERT(!it->second.job.done, "a job ends once");
   Entry& entry = it->second;
   entry.job.done = true;
   entry.job.error = command.error;
@@ -30,6 +31,14 @@ void Jobs::finish(const FinishJob& command) {
     entries_.erase(finished_.front());
     finished_.pop_front();
   }
+}
+
+void Jobs::abandon(JobId id) {
+  const auto it = entries_.find(id);
+  if (it == entries_.end() || it->second.job.done) return;
+  const Latch done = it->second.done;
+  entries_.erase(it);
+  Latch(done).open();
 }
 
 const Job* Jobs::find(JobId id) const {

@@ -33,7 +33,10 @@ class Jobs {
   explicit Jobs(boost::asio::any_io_executor executor) : executor_(std::move(executor)) {}
 
   JobId open(std::string kind, ModelId model, TimePoint now);
+  // One that was abandoned meanwhile is not known any more: nothing.
   void finish(const FinishJob& command);
+  // Whoever asked has left, and nobody will finish it.
+  void abandon(JobId id);
   // Null where there is no such job, or it was too long ago.
   const Job* find(JobId id) const;
   // Null where `limit` passed first. The pointer is good until the caller's next suspension.

@@ -285,6 +285,7 @@ JobId Runtime::pin(ModelId model, bool pinned) {
 
 void Runtime::abandon(JobId job) {
   impl_->loop.post(JobAbandoned{job});
+  impl_->jobs.abandon(job);
 }
 
 Task<Result<backend::Inspection>> Runtime::inspect(std::filesystem::path path) {
