@@ -66,6 +66,7 @@ class Server:
     """A child process with a port. Use as a context manager."""
 
     name = "?"
+    last_cached: int | None = None
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -115,9 +116,11 @@ class Server:
         finally:
             connection.close()
 
-    def first_token(self, model: str, prompt: str, timeout: float = 120) -> float:
-        """Seconds from sending the request to the first piece of text; reads the answer to its end."""
-        body = json.dumps({"model": model, "stream": True, "max_tokens": 4, "temperature": 0,
+    def first_token(self, model: str, prompt: str, timeout: float = 120, max_tokens: int = 4, into: list | None = None) -> float:
+        """Seconds from sending the request to the first piece of text; reads the answer to its end. Its pieces go to `into`;
+        last_cached says how many tokens of the prompt were not read again, where the server tells."""
+        self.last_cached = None
+        body = json.dumps({"model": model, "stream": True, "max_tokens": max_tokens, "temperature": 0,
                            "messages": [{"role": "user", "content": prompt}]})
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         connection.connect()
@@ -135,8 +138,12 @@ class Server:
                 event = json.loads(line[6:])
                 if "error" in event:
                     raise Trouble(f"{self.name}: {model}: {event['error']}")
-                if first is None and event["choices"] and event["choices"][0]["delta"].get("content"):
+                self.last_cached = (event.get("timings") or {}).get("cache_n", self.last_cached)
+                text = event["choices"] and event["choices"][0]["delta"].get("content")
+                if first is None and text:
                     first = time.perf_counter() - start
+                if into is not None and text:
+                    into.append(text)
         finally:
             connection.close()
         if first is None:

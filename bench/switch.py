@@ -73,7 +73,8 @@ def timeline(happened, model: str, asked_ms: float, took: float) -> dict:
     """Seconds by phase of the switch to `model`; `first_token` is from ready on, `other` is what no phase accounts for."""
     phases = {}
     for kind, datum in happened:
-        if kind == "phases" and datum["model"] == model:
+        # The daemon's own first_token is told alone, and ends where the answer leaves it; ours ends at the client.
+        if kind == "phases" and datum["model"] == model and datum["phases"][-1]["name"] != "first_token":
             for phase in datum["phases"]:
                 phases[phase["name"]] = phases.get(phase["name"], 0.0) + phase["seconds"]
             phases["first_token"] = took - (datum["at_ms"] - asked_ms) / 1000

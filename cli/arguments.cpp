@@ -44,6 +44,7 @@ struct Draft {
   bool json = false;
   ServeOptions serve;
   LoadOptions load;
+  SwitchOptions change;
   UnloadOptions unload;
   bool unload_all = false;
   PinOptions pin, unpin;
@@ -56,6 +57,7 @@ struct Draft {
   LogsOptions logs;
   ConfigCheckOptions config_check;
   CompletionOptions completion;
+  ReplayOptions replay;
   std::function<Result<Command>()> take;  // of the command that was named
 };
 
@@ -194,6 +196,13 @@ class Declaration {
     model_argument(load, draft_.load.model, true);
     load.add_flag("--force", draft_.load.force, "Try it even where it is not expected to fit");
 
+    auto& change =
+        command(app_, "switch", kGroupModels, "Choose a model: its family gets the devices, and it is loaded",
+                "llm-manager switch ollama_qwen:7b         local models make room, with a report\n"
+                "  llm-manager switch                        which family has the devices",
+                [this]() -> Result<Command> { return draft_.change; });
+    model_argument(change, draft_.change.model, false);
+
     auto& unload =
         command(app_, "unload", kGroupModels, "Unload a model and report what was freed",
                 "llm-manager unload tinyllama\n"
@@ -267,6 +276,10 @@ class Declaration {
     serve.add_option("--log-level", draft_.serve.log_level, "debug, info, warning or error")
         ->type_name("LEVEL")
         ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
+    serve
+        .add_option("--record", draft_.serve.record,
+                    "Record every event there, for a bug report (instead of LLM_MANAGER_EVENT_LOG)")
+        ->type_name("FILE");
 
     command(app_, "doctor", kGroupSetUp, "Find what is wrong, and say what mends it; works without a daemon",
             "llm-manager doctor", []() -> Result<Command> { return DoctorOptions{}; });
@@ -299,6 +312,12 @@ class Declaration {
         ->check(CLI::IsMember({"bash", "zsh", "fish"}));
 
     command(app_, "__models", "", "", "", []() -> Result<Command> { return ModelNamesOptions{}; });
+    auto& replay =
+        command(app_, "replay", "", "Decide a recorded day once more", "llm-manager replay day.jsonl",
+                [this]() -> Result<Command> { return draft_.replay; });
+    positional(replay, "file", draft_.replay.recording, "What serve --record has written")
+        ->type_name("FILE")
+        ->required();
     command(app_, "version", kGroupSetUp, "The version of this program and of the daemon",
             "llm-manager version", []() -> Result<Command> { return VersionOptions{}; });
   }
@@ -364,6 +383,15 @@ std::string usage_text(const CLI::App& app, const CLI::ParseError& error,
   return fmt::format("{}: {}\nhelp: {} --help\n", name, message, name);
 }
 
+// CLI11 takes "--url=" for an option whose value has been forgotten, or the next word for its value.
+bool gives_empty_url(const std::vector<std::string>& words) {
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    if (words[i] == "--url=") return true;
+    if (words[i] == "--url" && i + 1 < words.size() && words[i + 1].empty()) return true;
+  }
+  return false;
+}
+
 CommandShape::Option::Value value_of(std::string_view type) {
   using Value = CommandShape::Option::Value;
   if (type == "FILE") return Value::kFile;
@@ -418,6 +446,13 @@ std::expected<Arguments, Usage> parse_arguments(const std::vector<std::string>& 
   // "llm-manager --version" alone is a command.
   if (arguments.size() == 1 && arguments.front() == "--version")
     return Arguments{.command = VersionOptions{}, .url = {}, .json = false};
+  if (gives_empty_url(words)) {
+    return std::unexpected(Usage{.code = ExitCode::kUsage,
+                                 .text =
+                                     "llm-manager: --url is empty: write the daemon's address, as in --url "
+                                     "http://127.0.0.1:11435, or leave it out\n",
+                                 .json = wants_json});
+  }
   try {
     // CLI11 takes them from the back.
     std::ranges::reverse(words);

@@ -18,12 +18,16 @@ struct ServeOptions {
   std::vector<std::filesystem::path> models;
   std::filesystem::path data;
   std::string log_level;
+  std::filesystem::path record;
 };
 struct ListOptions {};
 struct PsOptions {};
 struct LoadOptions {
   std::string model;
   bool force = false;
+};
+struct SwitchOptions {
+  std::string model;  // empty: say which family has the devices
 };
 struct UnloadOptions {
   std::string model;  // empty: all
@@ -65,12 +69,16 @@ struct CompletionOptions {
   std::string shell;
 };
 struct ModelNamesOptions {};  // hidden: what the completion scripts ask
+struct ReplayOptions {        // hidden: for whoever reads a bug report
+  std::filesystem::path recording;
+};
 struct VersionOptions {};
 
-using Command = std::variant<ServeOptions, ListOptions, PsOptions, LoadOptions, UnloadOptions, PinOptions,
-                             ChatOptions, EmbedOptions, InspectOptions, ExplainOptions, EventsOptions,
-                             DoctorOptions, LogsOptions, ConfigExampleOptions, ConfigCheckOptions,
-                             CompletionOptions, ModelNamesOptions, VersionOptions>;
+using Command =
+    std::variant<ServeOptions, ListOptions, PsOptions, LoadOptions, SwitchOptions, UnloadOptions, PinOptions,
+                 ChatOptions, EmbedOptions, InspectOptions, ExplainOptions, EventsOptions, DoctorOptions,
+                 LogsOptions, ConfigExampleOptions, ConfigCheckOptions, CompletionOptions, ModelNamesOptions,
+                 ReplayOptions, VersionOptions>;
 
 struct Arguments {
   Command command;

@@ -42,13 +42,25 @@ Usage refused(const std::vector<std::string>& arguments) {
 TEST(Arguments, Serve) {
   const auto options =
       parsed<ServeOptions>({"serve", "--config", "a.yaml", "--listen", "127.0.0.1:0", "--models", "/a",
-                            "--models", "/b", "--data", "/d", "--log-level", "debug"});
+                            "--models", "/b", "--data", "/d", "--log-level", "debug", "--record", "/r"});
+  EXPECT_EQ(options.record, "/r");
   EXPECT_EQ(options.config, "a.yaml");
   EXPECT_EQ(options.listen, "127.0.0.1:0");
   EXPECT_THAT(options.models, ElementsAre("/a", "/b"));
   EXPECT_EQ(options.data, "/d");
   EXPECT_EQ(options.log_level, "debug");
   EXPECT_EQ(refused({"serve", "--log-level", "loud"}).code, ExitCode::kUsage);
+}
+
+TEST(Arguments, AnEmptyUrlIsRefusedInWords) {
+  for (const std::vector<std::string>& line :
+       {std::vector<std::string>{"list", "--url="}, {"--url=", "list"}, {"list", "--url", ""}}) {
+    const Usage usage = refused(line);
+    EXPECT_EQ(usage.code, ExitCode::kUsage);
+    EXPECT_THAT(usage.text, HasSubstr("--url is empty"));
+  }
+  EXPECT_TRUE(refused({"list", "--json", "--url="}).json);
+  EXPECT_EQ(parsed<ChatOptions>({"chat", "--", "--url="}).model, "--url=") << "behind -- a word is a word";
 }
 
 TEST(Arguments, JsonAndUrlMayStandBeforeOrAfterTheCommand) {
@@ -243,14 +255,21 @@ TEST_P(Completion, TheShellReadsItsScript) {
 INSTANTIATE_TEST_SUITE_P(Shells, Completion, ::testing::Values("bash", "zsh", "fish"),
                          [](const auto& info) { return info.param; });
 
-// What bash would offer behind `line`, with "alpha" and "beta" for models.
+// What bash would offer behind `line`, with "alpha", "beta", "qwen:7b" and "qwen:14b" for models. A ":" is a
+// word of its own, as bash splits lines.
 std::string bash_offers(const std::vector<std::string>& line) {
   std::string words;
-  for (const std::string& word : line) words += "'" + word + "' ";
-  const std::string program = *completion_script("bash", command_shapes()) +
-                              "\nllm-manager() { printf 'alpha\\nbeta\\n'; }\nCOMP_WORDS=(" + words +
-                              ")\nCOMP_CWORD=" + std::to_string(line.size() - 1) +
-                              "\n__llm_manager\necho \"${COMPREPLY[*]}\"\n";
+  std::string typed;
+  for (const std::string& word : line) {
+    words += "'" + word + "' ";
+    const bool joins = typed.empty() || word == ":" || typed.ends_with(':');
+    typed += (joins ? "" : " ") + word;
+  }
+  const std::string program =
+      *completion_script("bash", command_shapes()) +
+      "\nllm-manager() { printf '%s\\n' alpha beta qwen:7b qwen:14b; }\nCOMP_WORDS=(" + words +
+      ")\nCOMP_CWORD=" + std::to_string(line.size() - 1) + "\nCOMP_LINE='" + typed +
+      "'\nCOMP_POINT=${#COMP_LINE}" + "\n__llm_manager\necho \"${COMPREPLY[*]}\"\n";
   const auto file =
       std::filesystem::temp_directory_path() / ("llm-manager-offers-" + std::to_string(::getpid()) + ".bash");
   std::ofstream(file) << program;
@@ -267,13 +286,21 @@ std::string bash_offers(const std::vector<std::string>& line) {
 
 TEST(BashCompletion, OffersCommandsModelsOptionsAndWords) {
   EXPECT_EQ(bash_offers({"llm-manager", "unl"}), "unload");
-  EXPECT_EQ(bash_offers({"llm-manager", "load", ""}), "alpha beta");
+  EXPECT_EQ(bash_offers({"llm-manager", "load", ""}), "alpha beta qwen:7b qwen:14b");
   EXPECT_EQ(bash_offers({"llm-manager", "--json", "load", "al"}), "alpha");
   EXPECT_EQ(bash_offers({"llm-manager", "unload", "--ho"}), "--hold");
   EXPECT_EQ(bash_offers({"llm-manager", "chat", "--model", "b"}), "beta");
   EXPECT_EQ(bash_offers({"llm-manager", "completion", "f"}), "fish");
   EXPECT_EQ(bash_offers({"llm-manager", "config", "ch"}), "check");
   EXPECT_THAT(bash_offers({"llm-manager", "chat", "--system", ""}), IsEmpty());
+}
+
+TEST(BashCompletion, GoesOnBehindAColon) {
+  EXPECT_EQ(bash_offers({"llm-manager", "switch", "q"}), "qwen:7b qwen:14b");
+  EXPECT_EQ(bash_offers({"llm-manager", "switch", "qwen", ":"}), "7b 14b");
+  EXPECT_EQ(bash_offers({"llm-manager", "switch", "qwen", ":", "1"}), "14b");
+  EXPECT_EQ(bash_offers({"llm-manager", "chat", "-m", "qwen", ":", "7"}), "7b");
+  EXPECT_EQ(bash_offers({"llm-manager", "chat", "--model", "b"}), "beta");
 }
 
 }  // namespace

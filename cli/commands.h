@@ -33,6 +33,7 @@ struct Context {
 ExitCode run(Context& context, const ListOptions& options);
 ExitCode run(Context& context, const PsOptions& options);
 ExitCode run(Context& context, const LoadOptions& options);
+ExitCode run(Context& context, const SwitchOptions& options);
 ExitCode run(Context& context, const UnloadOptions& options);
 ExitCode run(Context& context, const PinOptions& options);
 ExitCode run(Context& context, const InspectOptions& options);
@@ -50,6 +51,8 @@ ExitCode run(Context& context, const DoctorOptions& options);
 // config_command.cpp
 ExitCode run(Context& context, const ConfigExampleOptions& options);
 ExitCode run(Context& context, const ConfigCheckOptions& options);
+// replay_command.cpp
+ExitCode run(Context& context, const ReplayOptions& options);
 // completion_command.cpp
 ExitCode run(Context& context, const CompletionOptions& options);
 ExitCode run(Context& context, const ModelNamesOptions& options);

@@ -92,11 +92,26 @@ __llm_manager_models() {{
   llm-manager __models 2>/dev/null
 }}
 __llm_manager() {{
+  local line=${{COMP_LINE:0:COMP_POINT}} i
+  __llm_manager_replies
+  [[ $COMP_WORDBREAKS == *:* && ${{line##*[[:space:]]}} == *:* ]] || return 0
+  # What stands before the last colon is on the line already.
+  line=${{line##*[[:space:]]}}
+  for i in "${{!COMPREPLY[@]}}"; do COMPREPLY[i]=${{COMPREPLY[i]#"${{line%:*}}:"}}; done
+}}
+__llm_manager_replies() {{
   local word previous command i
+  local -a words
   COMPREPLY=()
   word=${{COMP_WORDS[COMP_CWORD]}}
   previous=${{COMP_WORDS[COMP_CWORD-1]}}
   command=
+  # bash splits words at colons, which the names of Ollama's models have.
+  if [[ $COMP_WORDBREAKS == *:* && ${{line##*[[:space:]]}} == *:* ]]; then
+    read -ra words <<< "$line"
+    word=${{words[-1]}}
+    previous=${{words[-2]}}
+  fi
   for ((i = 1; i < COMP_CWORD; i++)); do
     case "${{COMP_WORDS[i]}}" in
       -*) ;;

@@ -37,6 +37,28 @@ std::string list_text(const boost::json::value& datum, std::string_view key) {
   return out;
 }
 
+std::string switch_text(const boost::json::value& datum) {
+  const std::string_view stage = text_of(datum, "stage");
+  const std::string_view model = text_of(datum, "to_model");
+  std::string out = fmt::format("switch {} -> {}", text_of(datum, "from"), text_of(datum, "to"));
+  if (!model.empty()) out += fmt::format(" ({})", model);
+  out += ": ";
+  if (stage == "began") return out + fmt::format("chosen by {}", text_of(datum, "who"));
+  if (stage == "released") {
+    const auto* released = array_of(datum, "released");
+    if (released == nullptr || released->empty()) return out + "released";
+    const boost::json::value& last = released->back();
+    const auto* report = member_of(last, "report");
+    out += fmt::format("{} is gone", text_of(last, "model"));
+    return report == nullptr ? out : out + ", " + release_text(*report);
+  }
+  if (stage == "loading") return out + "loads";
+  const std::string took = span_text(number_of(datum, "took_s").value_or(0.0));
+  if (stage == "done") return out + "done after " + took;
+  if (stage == "cancelled") return out + "cancelled after " + took;
+  return out + fmt::format("{} after {}: {}", stage, took, error_text(datum));
+}
+
 }  // namespace
 
 std::string event_text(std::string_view kind, const boost::json::value& datum) {
@@ -71,6 +93,7 @@ std::string event_text(std::string_view kind, const boost::json::value& datum) {
     return printable(fmt::format("{}{}{}: {}", text_of(datum, "kind"), model.empty() ? "" : " ", model,
                                  text_of(datum, "why")));
   }
+  if (kind == "switch") return printable(switch_text(datum));
   if (kind == "release") return printable(fmt::format("{}: {}", model, release_text(datum)));
   if (kind == "job") {
     const std::string error = error_text(datum);

@@ -64,13 +64,22 @@ Cell state_cell(const boost::json::value& model) {
   return {.text = std::move(text), .colour = colour_of(state)};
 }
 
+// What has it in memory: a worker of ours, or a server that is not ours; an empty object where nobody tells.
+const boost::json::value& holder_of(const boost::json::value& model) {
+  static const boost::json::value kNone{boost::json::object()};
+  for (const std::string_view key : {"instance", "upstream"}) {
+    const auto* holder = member_of(model, key);
+    if (holder != nullptr && holder->is_object()) return *holder;
+  }
+  return kNone;
+}
+
 // What it holds; where it holds nothing, what it would take.
 std::string memory_text(const boost::json::value& model) {
-  if (const auto* instance = member_of(model, "instance"); instance != nullptr && instance->is_object()) {
-    if (const Bytes held = sum_of(*instance, "held_bytes"); held > Bytes(0)) return to_string(held);
-    if (const Bytes reserved = sum_of(*instance, "reserved"); reserved > Bytes(0))
-      return "~" + to_string(reserved);
-  }
+  const boost::json::value& holder = holder_of(model);
+  if (const Bytes held = sum_of(holder, "held_bytes"); held > Bytes(0)) return to_string(held);
+  if (const Bytes reserved = sum_of(holder, "reserved"); reserved > Bytes(0))
+    return "~" + to_string(reserved);
   const auto* footprint = member_of(model, "footprint");
   if (footprint == nullptr || !footprint->is_object()) return "–";
   const Bytes total = bytes_of(*footprint, "total");
@@ -84,9 +93,10 @@ std::string count_text(const boost::json::value& from, std::string_view key) {
 
 std::string expiry_text(const boost::json::value& model, const boost::json::value& instance) {
   if (const auto retry = number_of(instance, "retry_in_s"))
-    return fmt::format("retries in {}", span_text(*retry));
+    return *retry < 0.005 ? "when it is asked for" : fmt::format("retries in {}", span_text(*retry));
   if (text_of(model, "state") != "ready") return "–";
   if (const auto left = number_of(instance, "expires_in_s")) return fmt::format("in {}", span_text(*left));
+  if (number_of(instance, "id").value_or(0) == 0) return "–";  // an upstream decides
   return number_of(instance, "active").value_or(0) > 0 ? "in use" : "never";
 }
 
@@ -132,7 +142,6 @@ std::string running_models(const boost::json::value& answer, std::int64_t now_ms
                {.title = "EXPIRES", .give_up = 6}});
   std::string held;
   std::string errors;
-  static const boost::json::value kNone;
   for (const auto& model : models_of(answer)) {
     const std::string_view name = text_of(model, "id");
     if (is_held(model)) {
@@ -144,17 +153,16 @@ std::string running_models(const boost::json::value& answer, std::int64_t now_ms
           coloured(stream, Colour::kYellow, printable(name)), by.empty() ? "" : " by " + printable(by),
           since ? " since " + moment_text(static_cast<std::int64_t>(*since), now_ms) : "", printable(name));
     }
-    const auto* instance = member_of(model, "instance");
-    if (instance == nullptr || !instance->is_object()) instance = &kNone;
     if (text_of(model, "state") == "unloaded") continue;
+    const boost::json::value& holder = holder_of(model);
     table.add({{.text = std::string(name)},
                state_cell(model),
-               {.text = devices_of(*instance)},
+               {.text = devices_of(holder)},
                {.text = memory_text(model)},
-               {.text = count_text(*instance, "slots")},
-               {.text = count_text(*instance, "active")},
-               {.text = count_text(*instance, "waiting")},
-               {.text = expiry_text(model, *instance)}});
+               {.text = count_text(holder, "slots")},
+               {.text = count_text(holder, "active")},
+               {.text = count_text(holder, "waiting")},
+               {.text = expiry_text(model, holder)}});
     if (const auto* error = member_of(model, "error"); error != nullptr && error->is_object()) {
       errors += fmt::format("{}: {}\n", coloured(stream, Colour::kRed, printable(name)),
                             printable(text_of(*error, "message")));

@@ -1,6 +1,7 @@
 // list, ps, load, unload, pin, unpin, inspect: one call each, shown.
 #include <chrono>
 #include <filesystem>
+#include <functional>
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
@@ -24,6 +25,8 @@ std::string loaded_text(const boost::json::value& done, const std::string& asked
   if (name.empty()) name = printable(asked);
   if (!flag_of(done, "changed")) {
     const auto* instance = member_of(done, "instance");
+    if ((instance == nullptr || !instance->is_object()) && text_of(done, "state") == "unloaded")
+      return fmt::format("{} needs no loading by us: its server loads it when it is asked\n", name);
     const auto since = instance == nullptr ? std::nullopt : number_of(*instance, "since_s");
     if (!since) return fmt::format("{} is already loaded\n", name);
     const auto at = now_ms - static_cast<std::int64_t>(*since * 1000);
@@ -125,7 +128,12 @@ ExitCode run(Context& context, const PsOptions&) {
       [&](const auto& value) { return running_models(value, context.host.now_ms(), context.out()); });
 }
 
-ExitCode run(Context& context, const LoadOptions& options) {
+namespace {
+
+// Asks for a load or a switch and shows how it comes along; what is printed in the end is the daemon's last
+// word.
+ExitCode watch_load(Context& context, const char* path, boost::json::object body,
+                    const std::function<std::string(const boost::json::value&)>& text) {
   auto daemon = context.daemon();
   if (!daemon) return context.report(daemon.error());
   const SteadyClock clock;
@@ -138,8 +146,7 @@ ExitCode run(Context& context, const LoadOptions& options) {
   {
     ProgressDisplay display(context.err());
     outcome = daemon->stream(
-        event_request("/api/v1/models/load",
-                      {{"model", options.model}, {"force", options.force}, {"stream", true}}),
+        event_request(path, std::move(body)),
         {.on_event =
              [&](const http::SseEvent& event) {
                const auto value = parse_json(event.data);
@@ -174,9 +181,65 @@ ExitCode run(Context& context, const LoadOptions& options) {
                                                    .retry_after = {}},
                                              daemon->address()));
   }
-  return print_answer(context, *daemon, done, [&](const auto& value) {
-    return loaded_text(value, options.model, context.host.now_ms());
-  });
+  return print_answer(context, *daemon, done, text);
+}
+
+std::string family_name(std::string_view family) {
+  if (family == "ollama") return "Ollama";
+  if (family == "openai") return "OpenAI-compatible";
+  return std::string(family);
+}
+
+// "local -> Ollama in 1.24 s; …", and what was released on the way.
+std::string switched_text(const boost::json::value& answer, const SwitchOptions& options, std::int64_t now_ms,
+                          const Stream& stream) {
+  const std::string name = printable(options.model);
+  if (!flag_of(answer, "changed")) return fmt::format("{} is active already; nothing to do\n", name);
+  const boost::json::value* change = member_of(answer, "switch");
+  if (change == nullptr || !change->is_object()) return loaded_text(answer, options.model, now_ms);
+  std::string out = fmt::format("{} -> {}: {} is active after {}\n", family_name(text_of(*change, "from")),
+                                family_name(text_of(*change, "to")), name,
+                                span_text(number_of(*change, "took_s").value_or(0.0)));
+  if (const auto* released = array_of(*change, "released"); released != nullptr) {
+    for (const auto& part : *released) {
+      const boost::json::value* report = member_of(part, "report");
+      if (report == nullptr) continue;
+      out += "\n" + release_report(boost::json::object{{"changed", true}, {"release", *report}},
+                                   std::string(text_of(part, "model")), stream);
+    }
+  }
+  if (const Bytes kept = bytes_of(*change, "fit_would_have_kept"); kept > Bytes(0)) {
+    out += fmt::format("\nboth would have fitted: with residency.mode: fit {} need not be loaded again\n",
+                       to_string(kept));
+  }
+  return out;
+}
+
+}  // namespace
+
+ExitCode run(Context& context, const LoadOptions& options) {
+  return watch_load(context, "/api/v1/models/load",
+                    {{"model", options.model}, {"force", options.force}, {"stream", true}},
+                    [&](const boost::json::value& value) {
+                      return loaded_text(value, options.model, context.host.now_ms());
+                    });
+}
+
+ExitCode run(Context& context, const SwitchOptions& options) {
+  if (options.model.empty()) {
+    auto daemon = context.daemon();
+    if (!daemon) return context.report(daemon.error());
+    return print_answer(context, *daemon, daemon->get("/api/v1/switch"), [&](const auto& value) {
+      const std::string model = printable(text_of(value, "model"));
+      return fmt::format("the devices are for {}{}{}\n", family_name(text_of(value, "family")),
+                         model.empty() ? "" : " (" + model + ")",
+                         flag_of(value, "remote") ? ", which needs none of them" : "");
+    });
+  }
+  return watch_load(context, "/api/v1/switch", {{"model", options.model}, {"stream", true}},
+                    [&](const boost::json::value& value) {
+                      return switched_text(value, options, context.host.now_ms(), context.out());
+                    });
 }
 
 ExitCode run(Context& context, const UnloadOptions& options) {

@@ -34,6 +34,7 @@ bool waits(const Command& command) {
   return !std::holds_alternative<ConfigExampleOptions>(command) &&
          !std::holds_alternative<ConfigCheckOptions>(command) &&
          !std::holds_alternative<CompletionOptions>(command) &&
+         !std::holds_alternative<ReplayOptions>(command) &&
          !std::holds_alternative<ModelNamesOptions>(command);
 }
 
@@ -57,7 +58,7 @@ ExitCode Context::report(const Failure& failure) const {
   return failure.code;
 }
 
-Host process_host(std::function<int(const ServeOptions&)> serve) {
+Host process_host(std::function<Outcome<void>(const ServeOptions&)> serve) {
   Host host;
   host.environment = [](std::string_view name) -> std::optional<std::string> {
     const char* value = std::getenv(std::string(name).c_str());
@@ -88,7 +89,12 @@ int run_program(const std::vector<std::string>& arguments, Host host) {
     (usage.code == ExitCode::kOk ? host.console.out : host.console.err).write(usage.text);
     return to_int(usage.code);
   }
-  if (const auto* serve = std::get_if<ServeOptions>(&parsed->command)) return host.serve(*serve);
+  if (const auto* serve = std::get_if<ServeOptions>(&parsed->command)) {
+    const auto served = host.serve(*serve);
+    const Context context{
+        .host = host, .interrupts = nullptr, .url = {}, .api_key = {}, .json = parsed->json};
+    return to_int(served ? ExitCode::kOk : context.report(served.error()));
+  }
 
   std::optional<Interrupts> interrupts;
   if (host.catches_interrupts && waits(parsed->command)) interrupts.emplace();

@@ -138,6 +138,10 @@ struct Setting {
   std::map<std::string, std::string> environment;
   bool input_is_terminal = false;
   bool catches_interrupts = false;
+  std::function<Outcome<void>(const ServeOptions&)> serve = [](const ServeOptions&) {
+    return Outcome<void>();
+  };
+  std::function<Outcome<void>(const std::filesystem::path&, const Host::TellReplayed&)> replay;
 };
 
 Ran ran(const std::vector<std::string>& arguments, Setting setting = {}) {
@@ -150,7 +154,8 @@ Ran ran(const std::vector<std::string>& arguments, Setting setting = {}) {
     if (found == setting.environment.end()) return std::nullopt;
     return found->second;
   };
-  host.serve = [](const ServeOptions&) { return 77; };
+  host.serve = setting.serve;
+  host.replay = setting.replay;
   host.read_input = [&](const Interrupts*) { return setting.input; };
   host.now_ms = [] { return kNow; };
   host.input_is_terminal = setting.input_is_terminal;
@@ -168,7 +173,60 @@ constexpr std::string_view kNotKnown =
     R"({"error":{"message":"model \"tinylama\" is not known; did you mean tinyllama?","type":"not_found_error","code":"model_not_found","param":"model","details":{"nearest":"tinyllama"}}})";
 
 TEST(Program, ServeIsHandedOver) {
-  EXPECT_EQ(ran({"serve", "--listen", "127.0.0.1:0"}).code, 77);
+  std::string listen;
+  const auto serve = [&](const ServeOptions& options) -> Outcome<void> {
+    listen = options.listen;
+    return {};
+  };
+  const Ran served = ran({"serve", "--listen", "127.0.0.1:0"}, {.serve = serve});
+  EXPECT_EQ(served.code, 0);
+  EXPECT_EQ(served.out + served.err, "");
+  EXPECT_EQ(listen, "127.0.0.1:0");
+}
+
+TEST(Program, ADaemonThatDoesNotStartSaysWhyAlsoAsJson) {
+  const auto serve = [](const ServeOptions&) -> Outcome<void> {
+    Failure failure = failure_of(Error{.code = ErrorCode::kInvalidArgument,
+                                       .message = "cannot listen on \"x\"",
+                                       .reason = "invalid_listen",
+                                       .fields = {},
+                                       .retry_after = {}});
+    failure.code = ExitCode::kUsage;
+    return std::unexpected(std::move(failure));
+  };
+  const Ran told = ran({"serve"}, {.serve = serve});
+  EXPECT_EQ(told.code, 2);
+  EXPECT_EQ(told.out, "");
+  EXPECT_EQ(told.err, "error: cannot listen on \"x\"\n");
+  const Ran json = ran({"serve", "--json"}, {.serve = serve});
+  EXPECT_EQ(json.code, 2);
+  const auto object = parse_json(json.out);
+  ASSERT_TRUE(object.has_value()) << json.out;
+  EXPECT_EQ(text_of(*member_of(*object, "error"), "code"), "invalid_listen");
+  EXPECT_EQ(text_of(*member_of(*object, "error"), "message"), "cannot listen on \"x\"");
+}
+
+TEST(Program, ReplayShowsEventsAndWhatFollows) {
+  const auto replay = [](const std::filesystem::path& file, const Host::TellReplayed& tell) -> Outcome<void> {
+    if (file != "day.jsonl")
+      return std::unexpected(failure_of(Error{.code = ErrorCode::kNotFound,
+                                              .message = "no such file",
+                                              .reason = "io_error",
+                                              .fields = {},
+                                              .retry_after = {}}));
+    tell({.at_s = 0.5, .is_command = false, .name = "RequestArrived", .text = " r1 tiny"});
+    tell({.at_s = 0.5, .is_command = true, .name = "GrantLease", .text = " r1 i2 tiny"});
+    return {};
+  };
+  const Ran text = ran({"replay", "day.jsonl"}, {.replay = replay});
+  EXPECT_EQ(text.code, 0);
+  EXPECT_EQ(text.out, "    0.500000 > RequestArrived r1 tiny\n    0.500000   < GrantLease r1 i2 tiny\n");
+  const Ran json = ran({"replay", "day.jsonl", "--json"}, {.replay = replay});
+  EXPECT_EQ(json.out,
+            "{\"at_s\":5E-1,\"event\":\"RequestArrived\",\"text\":\"r1 tiny\"}\n"
+            "{\"at_s\":5E-1,\"command\":\"GrantLease\",\"text\":\"r1 i2 tiny\"}\n");
+  EXPECT_EQ(ran({"replay", "other"}, {.replay = replay}).code, 4);
+  EXPECT_EQ(ran({"replay"}, {.replay = replay}).code, 2);
 }
 
 TEST(Program, ListShowsATableAndJsonIsTheDaemonsOwn) {
@@ -291,6 +349,18 @@ TEST(Program, LoadingTheLoadedSaysSinceWhenAndSucceeds) {
   const Ran load = ran(daemon, {"load", "tiny"});
   EXPECT_EQ(load.code, 0);
   EXPECT_THAT(load.out, HasSubstr("tiny is already loaded (ready since "));
+}
+
+TEST(Program, WhatAnotherServerLoadsIsNotSaidToBeLoaded) {
+  FakeDaemon daemon;
+  daemon.answer_events(
+      "/api/v1/models/load",
+      http::sse_event(
+          R"({"model":"far","changed":false,"state":"unloaded","phases":[],"took_s":0,"instance":null})",
+          "done"));
+  const Ran load = ran(daemon, {"load", "far"});
+  EXPECT_EQ(load.code, 0);
+  EXPECT_EQ(load.out, "far needs no loading by us: its server loads it when it is asked\n");
 }
 
 TEST(Program, ALoadThatFailsMidwayHasItsCode) {

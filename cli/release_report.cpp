@@ -17,7 +17,7 @@ std::string amount(const boost::json::value& from, std::string_view key) {
 }
 
 std::string_view method_text(std::string_view method) {
-  if (method == "process") return "measured on the worker's own process";
+  if (method == "process") return "measured on its own processes";
   if (method == "device") return "measured on the device";
   return method;
 }
@@ -40,7 +40,7 @@ std::string release_report(const boost::json::value& answer, const std::string& 
   if (release == nullptr || !release->is_object()) {
     const bool changed = flag_of(answer, "changed");
     if (what == "all models")
-      return changed ? "all models are held now\n" : "no model is loaded; nothing to do\n";
+      return changed ? "all models are held now\n" : "no local model is loaded; nothing to do\n";
     return changed ? fmt::format("{} is unloaded; it held no memory\n", name)
                    : fmt::format("{} is not loaded; nothing to do\n", name);
   }
@@ -80,6 +80,9 @@ std::string release_report(const boost::json::value& answer, const std::string& 
   if (flag_of(*release, "proved")) {
     out += coloured(stream, Colour::kGreen, "proved") +
            (method.empty() ? std::string() : fmt::format(": {}", printable(method_text(method)))) + "\n";
+  } else if (method == "unmeasured") {
+    out += coloured(stream, Colour::kYellow, "not proved") +
+           ": nothing could be measured, so all of it counts as held\n";
   } else {
     out += coloured(stream, Colour::kYellow, "not proved") +
            ": the memory was not seen to come back in time; the numbers above are the last measurement\n";

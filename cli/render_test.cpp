@@ -208,7 +208,7 @@ TEST(ReleaseReport, OneDeviceAllBack) {
       "host    1.20 GB    0 B  1.20 GB   1.20 GB       0 B\n"
       "\n"
       "307.6 MB of the file's pages stay in the page cache; the system gives them to whoever needs memory\n"
-      "proved: measured on the worker's own process\n");
+      "proved: measured on its own processes\n");
 }
 
 TEST(ReleaseReport, SeveralDevicesAndWhoHoldsTheRest) {
@@ -229,11 +229,18 @@ TEST(ReleaseReport, SeveralDevicesAndWhoHoldsTheRest) {
   EXPECT_EQ(text.find("page cache"), std::string::npos) << text;
 }
 
+TEST(ReleaseReport, WhatCouldNotBeMeasuredIsSaidSo) {
+  const std::string text = release_report(
+      json(R"({"release": {"before": 4096, "residual": 4096, "proved": false, "method": "unmeasured"}})"),
+      "tiny", screen(80));
+  EXPECT_NE(text.find("not proved: nothing could be measured"), std::string::npos) << text;
+}
+
 TEST(ReleaseReport, NothingToDoIsSaid) {
   EXPECT_EQ(release_report(json(R"({"changed": false, "release": null})"), "tiny", screen(80)),
             "tiny is not loaded; nothing to do\n");
   EXPECT_EQ(release_report(json(R"({"changed": false, "release": null})"), "all models", screen(80)),
-            "no model is loaded; nothing to do\n");
+            "no local model is loaded; nothing to do\n");
 }
 
 TEST(ReleaseReport, ANarrowTerminalKeepsTheNumbersThatMatter) {
@@ -290,6 +297,27 @@ TEST(RunningModels, WhatIsLoadedAndWhoHoldsWhat) {
   EXPECT_TRUE(lines[7].ends_with("; llm-manager load kept ends that")) << lines[7];
 }
 
+TEST(RunningModels, AnUpstreamsModelShowsWhatItWasMeasuredToHold) {
+  const std::string text = running_models(json(R"({"models": [
+      {"id": "ollama_qwen:7b", "kind": "generation", "state": "ready", "instance": null, "footprint": null, "error": null,
+       "upstream": {"id": "ollama", "held_bytes": {"cuda0": 209715200}, "active": 1, "waiting": 0}},
+      {"id": "ollama_two", "kind": "generation", "state": "ready", "instance": null, "footprint": null, "error": null,
+       "upstream": {"id": "ollama", "held_bytes": {}}}]})"),
+                                          0, screen(120));
+  const auto lines = lines_of(text);
+  ASSERT_EQ(lines.size(), 3u) << text;
+  EXPECT_EQ(lines[0], "NAME            STATE  DEVICE    MEMORY  SLOTS  ACTIVE  WAITING  EXPIRES");
+  EXPECT_EQ(lines[1], "ollama_qwen:7b  ready  cuda0   200.0 MB      –       1        0  –");
+  EXPECT_EQ(lines[2], "ollama_two      ready  –              –      –       –        –  –");
+}
+
+TEST(RunningModels, AFailureWhosePauseIsOverRetriesWhenAsked) {
+  const std::string text = running_models(
+      json(R"({"models": [{"id": "a", "state": "failed", "instance": {"retry_in_s": 0.0}, "error": null}]})"),
+      0, screen(120));
+  EXPECT_NE(text.find("when it is asked for"), std::string::npos) << text;
+}
+
 TEST(RunningModels, NarrowTerminalsLoseTheLeastImportantColumnsFirst) {
   for (int columns = 20; columns < 120; ++columns) {
     const std::string text = running_models(json(kModels), 0, screen(columns));
@@ -329,6 +357,17 @@ TEST(EventText, EachKindIsASentence) {
   EXPECT_EQ(event_text("decision", json(R"({"kind": "evict", "model": "tiny", "why": "big needs 2 GB"})")),
             "evict tiny: big needs 2 GB");
   EXPECT_EQ(event_text("job", json(R"({"job": 7, "error": null})")), "job 7 is done");
+  EXPECT_EQ(event_text("switch", json(R"({"from": "local", "to": "ollama", "to_model": "ollama_qwen:7b",
+      "who": "a request", "stage": "began", "took_s": 0, "released": [], "error": null})")),
+            "switch local -> ollama (ollama_qwen:7b): chosen by a request");
+  EXPECT_EQ(event_text("switch", json(R"({"from": "local", "to": "ollama", "to_model": "ollama_qwen:7b",
+      "stage": "released", "released": [{"model": "tiny", "report": {"freed": 1073741824, "residual": 0,
+      "proved": true}}]})")),
+            "switch local -> ollama (ollama_qwen:7b): tiny is gone, 1.00 GB freed, 0 B left");
+  EXPECT_EQ(
+      event_text("switch", json(R"({"from": "ollama", "to": "local", "to_model": "tiny", "stage": "failed",
+      "took_s": 2, "error": {"message": "no memory"}})")),
+      "switch ollama -> local (tiny): failed after 2.00 s: no memory");
   EXPECT_EQ(event_text("config", json(R"({"changes": ["residency.linger: 30s to 1min"], "warnings": []})")),
             "reloaded; residency.linger: 30s to 1min");
   EXPECT_EQ(event_text("later", json(R"({"a": 1})")), R"({"a":1})");

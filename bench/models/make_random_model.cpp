@@ -20,7 +20,8 @@ namespace {
 
 constexpr const char* kHelp =
     "make-random-model --vocab VOCAB.gguf --out MODEL.gguf [options]: a model with random weights\n"
-    "  --arch NAME     llama, qwen2, qwen3 (generation), bert (embedding); default llama\n"
+    "  --arch NAME     llama, qwen2, qwen3, gemma2 (generation), bert (embedding); default llama\n"
+    "  --window N      of gemma2: tokens that every second layer looks back; default 64\n"
     "  --rerank        a bert with a classification head instead of an embedding\n"
     "  --layers N      default 2        --embd N      default 64       --ff N     default 4 * embd\n"
     "  --heads N       default 4        --kv-heads N  default heads    --head N   size of a head, default "
@@ -36,7 +37,7 @@ constexpr const char* kChatMl =
 
 struct Shape {
   std::string vocab, out, arch = "llama", type = "q8_0", name = "random", template_file;
-  std::int64_t layers = 2, embd = 64, ff = 0, heads = 4, kv_heads = 0, head = 0, context = 2048;
+  std::int64_t layers = 2, embd = 64, ff = 0, heads = 4, kv_heads = 0, head = 0, context = 2048, window = 64;
   std::uint64_t seed = 1;
   bool rerank = false;
 };
@@ -124,6 +125,10 @@ std::vector<Tensor> tensors_of(const Shape& s, std::int64_t vocabulary, ggml_typ
       vector(in_layer("attn_k.bias"), kv, Fill::kZero);
       vector(in_layer("attn_v.bias"), kv, Fill::kZero);
     }
+    if (s.arch == "gemma2") {
+      vector(in_layer("post_attention_norm.weight"), s.embd, Fill::kOne);
+      vector(in_layer("post_ffw_norm.weight"), s.embd, Fill::kOne);
+    }
     if (s.arch == "qwen3") {
       vector(in_layer("attn_q_norm.weight"), s.head, Fill::kOne);
       vector(in_layer("attn_k_norm.weight"), s.head, Fill::kOne);
@@ -182,8 +187,8 @@ Shape arguments(int argc, char** argv) {
                                                      {"--arch", &s.arch},   {"--type", &s.type},
                                                      {"--name", &s.name},   {"--template", &s.template_file}};
   const std::map<std::string, std::int64_t*> numbers = {
-      {"--layers", &s.layers},     {"--embd", &s.embd}, {"--ff", &s.ff},          {"--heads", &s.heads},
-      {"--kv-heads", &s.kv_heads}, {"--head", &s.head}, {"--context", &s.context}};
+      {"--layers", &s.layers},     {"--embd", &s.embd}, {"--ff", &s.ff},           {"--heads", &s.heads},
+      {"--kv-heads", &s.kv_heads}, {"--head", &s.head}, {"--context", &s.context}, {"--window", &s.window}};
   for (int i = 1; i < argc; ++i) {
     const std::string key = argv[i];
     if (key == "--help") {
@@ -208,7 +213,7 @@ Shape arguments(int argc, char** argv) {
     }
   }
   if (s.vocab.empty() || s.out.empty()) stop("--vocab and --out are needed; see --help");
-  if (s.arch != "llama" && s.arch != "qwen2" && s.arch != "qwen3" && s.arch != "bert")
+  if (s.arch != "llama" && s.arch != "qwen2" && s.arch != "qwen3" && s.arch != "gemma2" && s.arch != "bert")
     stop("--arch " + s.arch + " is not known");
   if (s.ff == 0) s.ff = 4 * s.embd;
   if (s.kv_heads == 0) s.kv_heads = s.heads;
@@ -248,6 +253,7 @@ void describe(gguf_context* out, const gguf_context* vocab, const Shape& s) {
   set("attention.key_length", s.head);
   set("attention.value_length", s.head);
   set("rope.dimension_count", s.head);
+  if (s.arch == "gemma2") set("attention.sliding_window", s.window);
   gguf_set_val_f32(out, (s.arch + ".attention.layer_norm_rms_epsilon").c_str(), 1e-6f);
   gguf_set_val_f32(out, (s.arch + ".rope.freq_base").c_str(), 1e6f);
   const std::string chat = s.template_file.empty() ? std::string(kChatMl) : contents(s.template_file);

@@ -2,6 +2,8 @@
 
 #include <filesystem>
 #include <fstream>
+#include <ggml.h>
+#include <gguf.h>
 #include <sstream>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -185,6 +187,87 @@ TEST(LoadOptionsTest, NamesWhatIsIllegal) {
   EXPECT_THAT(why({.batch = -1}), HasSubstr("batch -1"));
   EXPECT_THAT(why({.threads = 0}), HasSubstr("threads 0"));
   EXPECT_THAT(why({.kv_type = "q9"}), HasSubstr("'q9'"));
+}
+
+// A model of two layers: 64 MiB of embeddings, 16 MiB a layer, 8 MiB of norm after them, and an output of 32
+// MiB where it has its own. Only the table of tensors is looked at.
+Artifact model_with(const fs::path& path, bool own_output) {
+  auto* gguf = gguf_init_empty();
+  gguf_set_val_str(gguf, "general.architecture", "llama");
+  gguf_set_val_u32(gguf, "llama.block_count", 2);
+  gguf_set_val_u32(gguf, "llama.embedding_length", 1024);
+  gguf_set_val_u32(gguf, "llama.attention.head_count", 8);
+  gguf_set_val_u32(gguf, "llama.attention.head_count_kv", 2);
+  ggml_context* context = ggml_init({.mem_size = 1 << 20, .mem_buffer = nullptr, .no_alloc = true});
+  const auto add = [&](const char* name, std::int64_t mebibytes) {
+    auto* tensor = ggml_new_tensor_2d(context, GGML_TYPE_F32, 1024, 256 * mebibytes);
+    ggml_set_name(tensor, name);
+    gguf_add_tensor(gguf, tensor);
+  };
+  add("token_embd.weight", 64);
+  add("blk.0.attn_q.weight", 16);
+  add("blk.1.attn_q.weight", 16);
+  add("output_norm.weight", 8);
+  if (own_output) add("output.weight", 32);
+  gguf_write_to_file(gguf, path.c_str(), true);
+  const auto metadata = fs::file_size(path);
+  fs::resize_file(path, metadata + (static_cast<std::uintmax_t>(own_output ? 136 : 104) << 20));
+  ggml_free(context);
+  gguf_free(gguf);
+  auto artifact = Artifact::open(path);
+  EXPECT_TRUE(artifact);
+  EXPECT_TRUE(artifact->read());
+  return std::move(artifact).value();
+}
+
+class PredictionTest : public ArtifactTest {
+ protected:
+  std::vector<DeviceMemory> predict(const LoadOptions& wanted, bool own_output = true) {
+    const Artifact artifact = model_with(folder_ / "model.gguf", own_output);
+    const auto options = choose_options(wanted, ModelKind::kGeneration, 4'096, false).value();
+    const auto card = card_of(wanted);
+    EXPECT_TRUE(card);
+    return predict_on_card(artifact, nullptr, options, *card);
+  }
+};
+
+TEST_F(PredictionTest, OnACardEverythingButTheEmbeddingsIsThere) {
+  const auto all = predict({.context = 1'024, .device = "cuda0"});
+  ASSERT_EQ(all.size(), 2u);
+  EXPECT_EQ(all[0].device, host_device());
+  EXPECT_EQ(all[1].device, DeviceId("cuda0"));
+  EXPECT_EQ(all[0].mapped, mib(64));
+  EXPECT_EQ(all[0].weights, Bytes());
+  EXPECT_EQ(all[1].weights, mib(16 + 16 + 8 + 32));
+  EXPECT_EQ(all[1].mapped, Bytes());
+  const Bytes cache =
+      Bytes(std::int64_t{1'024} * 2 * (2 * 128) * 2 * 2);  // cells, layers, width, K and V, f16
+  EXPECT_EQ(all[1].context, cache);
+  EXPECT_EQ(all[0].context, Bytes());
+  EXPECT_GT(all[1].compute, mib(256)) << "its own context is charged too";
+}
+
+TEST_F(PredictionTest, AnOutputMadeFromTheEmbeddingsLiesThereTwice) {
+  EXPECT_EQ(predict({.device = "cuda0"}, false)[1].weights, mib(16 + 16 + 8 + 64));
+}
+
+TEST_F(PredictionTest, ThePartsThatGoAreTheLast) {
+  const auto output = predict({.context = 1'024, .gpu_layers = 1, .device = "cuda1"});
+  EXPECT_EQ(output[1].weights, mib(8 + 32));
+  EXPECT_EQ(output[0].mapped, mib(64 + 16 + 16));
+  EXPECT_EQ(output[1].context, Bytes());
+  const auto half = predict({.context = 1'024, .gpu_layers = 2, .device = "cuda1"});
+  EXPECT_EQ(half[1].weights, mib(8 + 32 + 16));
+  EXPECT_EQ(half[0].context, half[1].context);
+  EXPECT_EQ(predict({.gpu_layers = 99, .device = "cuda1"})[0].mapped, mib(64));
+}
+
+TEST(CardOfTest, OnlyANamedCardIsOne) {
+  EXPECT_FALSE(card_of({.device = "auto"}));
+  EXPECT_FALSE(card_of({.device = "cuda"}));
+  EXPECT_FALSE(card_of({.device = "host"}));
+  EXPECT_FALSE(card_of({.gpu_layers = 0, .device = "cuda0"}));
+  EXPECT_EQ(card_of({.gpu_layers = 3, .device = "cuda12"})->device, DeviceId("cuda12"));
 }
 
 }  // namespace

@@ -109,17 +109,32 @@ std::optional<std::int64_t> host_free() {
   return std::nullopt;
 }
 
+// Whether the text gives the number of this device, and the kind where it says one: "CUDA0" for "… on device
+// 0: cudaMalloc failed".
+bool has_number_of(std::string_view text, std::string_view device) {
+  const auto digits = device.find_first_of("0123456789");
+  if (digits == std::string_view::npos) return false;
+  if (contains(text, "cuda") && !contains(device, "cuda")) return false;
+  for (const std::string_view mark : {"on device ", "current device: "}) {
+    const auto at = text.find(mark);
+    if (at == std::string_view::npos) continue;
+    const auto number = text.substr(at + mark.size());
+    const auto end = number.find_first_not_of("0123456789");
+    if (number.substr(0, end) == device.substr(digits)) return true;
+  }
+  return false;
+}
+
 Error out_of_memory(std::string_view text) {
   std::string device = "host";
   std::optional<std::int64_t> free;
-  // "… on device 0: cudaMalloc failed", "CUDA0 buffer of size …": whichever names a device of the engine's.
+  // "… on device 0: cudaMalloc failed", "CUDA0 buffer of size …", and when it runs out while it computes
+  // "CUDA error: out of memory", "current device: 0": whichever names a device of the engine's.
   for (std::size_t i = 0; i < ggml_backend_dev_count(); ++i) {
     auto* dev = ggml_backend_dev_get(i);
     if (ggml_backend_dev_type(dev) == GGML_BACKEND_DEVICE_TYPE_CPU) continue;
-    const auto index = text.find("on device ");
-    const bool by_number = index != std::string_view::npos &&
-                           std::string_view(ggml_backend_dev_name(dev)).ends_with(text.substr(index + 10, 1));
-    if (by_number || contains(text, ggml_backend_dev_name(dev))) {
+    const std::string_view name = ggml_backend_dev_name(dev);
+    if (has_number_of(text, name) || contains(text, name)) {
       device = device_name(ggml_backend_dev_name(dev));
       std::size_t now = 0, total = 0;
       ggml_backend_dev_memory(dev, &now, &total);

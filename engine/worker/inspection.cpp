@@ -37,6 +37,22 @@ Result<Files> open_files(const wire::Inspect& order) {
   return files;
 }
 
+// Whether its conversations outlive its time in memory.
+void tell_conversations(wire::Inspected& out) {
+  const llm_arch architecture = llm_arch_from_string(out.architecture);
+  if (out.kind != ModelKind::kGeneration) {
+    out.conversations = "an embedding or rerank model holds none";
+  } else if (llm_arch_is_diffusion(architecture)) {
+    out.conversations = "a diffusion model has no memory that could be saved";
+  } else {
+    out.keeps_conversations = true;
+    out.conversations = llm_arch_is_recurrent(architecture) || llm_arch_is_hybrid(architecture)
+                            ? "saved with the state of its recurrent layers; a prompt that leaves the saved "
+                              "one is read again from the last checkpoint"
+                            : "saved when it leaves memory, restored when it comes back";
+  }
+}
+
 Result<wire::Inspected> read_files(Files& files, const wire::Inspect& order, bool on_host) {
   LM_TRY_VOID(files.model.read());
   if (files.projector) LM_TRY_VOID(files.projector->read());
@@ -50,8 +66,16 @@ Result<wire::Inspected> read_files(Files& files, const wire::Inspect& order, boo
                 "unsupported_model");
   }
   LM_TRY(out.fingerprint, files.model.fingerprint());
+  tell_conversations(out);
   LM_TRY(const auto options, choose_options(order.options, out.kind, out.context_train, on_host));
-  out.predicted = {predict_on_host(files.model, files.projector ? &*files.projector : nullptr, options)};
+  const auto* projector = files.projector ? &*files.projector : nullptr;
+  // A card that is named is believed: in the sandbox nobody can look.
+  const auto card = on_host ? std::nullopt : card_of(order.options);
+  if (card) {
+    out.predicted = predict_on_card(files.model, projector, options, *card);
+  } else {
+    out.predicted = {predict_on_host(files.model, projector, options)};
+  }
   return out;
 }
 
@@ -63,7 +87,7 @@ Result<void> measure(const wire::Inspect& order, wire::Inspected& out) {
                         .options = order.options,
                         .alias = {},
                         .sampling = {},
-                        .slot_folder = {}};
+                        .states = {}};
   LM_TRY(auto params, load_parameters(load, out.context_train, "none.sock"));
   const bool maps = params->load_mode == LLAMA_LOAD_MODE_AUTO;
   auto model_params = common_model_params_to_llama(*params);
@@ -85,7 +109,7 @@ Result<void> measure(const wire::Inspect& order, wire::Inspected& out) {
   auto measured = memory_report(context.get(), maps);
   // The process itself, its vocabulary and the projector are in no buffer of the engine's: what arithmetic
   // says of the host's scratch stands, where the engine says less.
-  const auto predicted = out.predicted.front();
+  const auto predicted = out.predicted.front();  // the host's
   auto host = std::ranges::find(measured, host_device(), &DeviceMemory::device);
   if (host == measured.end()) {
     host = measured.insert(
@@ -134,7 +158,7 @@ Result<wire::Inspected> inspect(const wire::Inspect& order) {
 Result<wire::Inspected> inspect_in_sandbox(const wire::Inspect& order) {
   LM_TRY(auto files, open_files(order));
   LM_TRY_VOID(os::enter_inspection_sandbox({.cpu = std::chrono::seconds(1)}));
-  LM_TRY(auto out, read_files(files, order, true));
+  LM_TRY(auto out, read_files(files, order, !card_of(order.options)));
   run_template(out);
   return out;
 }

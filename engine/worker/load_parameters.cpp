@@ -139,7 +139,6 @@ Result<std::unique_ptr<common_params>> load_parameters(const wire::Load& load, i
   params->cache_idle_slots = false;
   params->n_ctx_checkpoints = 4;
 
-  if (!load.slot_folder.empty()) params->slot_save_path = (load.slot_folder / "").string();
   params->endpoint_slots = true;
   params->endpoint_metrics = true;
   params->endpoint_props = false;

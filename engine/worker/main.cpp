@@ -1,5 +1,6 @@
 // llm-worker: started by llm-manager, with one end of a socket pair as its link. It says hello, waits for one
 // order, and ends with the link.
+#include <atomic>
 #include <build-info.h>
 #include <charconv>
 #include <condition_variable>
@@ -29,6 +30,7 @@
 #include "inspection.h"
 #include "link.h"
 #include "model.h"
+#include "slot_states.h"
 
 extern char** environ;
 
@@ -144,7 +146,11 @@ int inspect_once(Link& link) {
   return 0;
 }
 
+// Of the one load, for the thread that reads the link. Never destroyed.
+std::atomic<SlotStates*> slot_states = nullptr;
+
 void obey(Link& link, Model& model, const wire::Load& order) {
+  slot_states = new SlotStates(link, order.generation, order.states);
   aborting_generation = order.generation;
   answer_crashes(link.fd(), crash_line(order.generation, 0));
   aborting_link = &link;
@@ -157,7 +163,9 @@ void obey(Link& link, Model& model, const wire::Load& order) {
     link.send(wire::Failed{.generation = order.generation, .error = std::move(ready).error()});
     return;
   }
+  const bool keeps = ready->keeps_states;
   link.send(std::move(*ready));
+  if (keeps) model.keep(*slot_states.load());
   model.serve();
 }
 
@@ -181,7 +189,14 @@ int run(const Arguments& arguments) {
         ::unlink(arguments.socket.c_str());
         ::_exit(0);
       }
-      orders.put(std::move(order));
+      SlotStates* states = slot_states;
+      if (const auto* save = std::get_if<wire::SaveStates>(&order)) {
+        if (states != nullptr) states->save(*save);
+      } else if (const auto* cancel = std::get_if<wire::CancelSave>(&order)) {
+        if (states != nullptr) states->cancel(cancel->id);
+      } else {
+        orders.put(std::move(order));
+      }
     });
     ::unlink(arguments.socket.c_str());
     ::_exit(0);

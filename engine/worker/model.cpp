@@ -223,8 +223,16 @@ Result<wire::Ready> Model::load(const wire::Load& order,
       .audio = meta.has_inp_audio,
       .embeddings = order.kind == ModelKind::kEmbedding,
       .rerank = order.kind == ModelKind::kRerank};
+  ready.keeps_states = generates && llama_get_memory(context) != nullptr;
+  slots_ = ready.slots;
+  for (const DeviceMemory& device : ready.memory)
+    bytes_per_token_ += static_cast<double>(device.context.count()) / std::max(1, ready.context);
   ready.phases = stages.finish();
   return ready;
+}
+
+void Model::keep(SlotStates& states) {
+  states.open(engine_->context, slots_, bytes_per_token_);
 }
 
 void Model::serve() {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "slot_states.h"
 #include "wire/messages.h"
 
 namespace lm::worker {
@@ -25,9 +26,14 @@ class Model {
   // Serves until the process ends.
   void serve();
 
+  // After load(), where its Ready says that states are kept.
+  void keep(SlotStates& states);
+
  private:
   struct Engine;
   std::string socket_;
+  int slots_ = 0;
+  double bytes_per_token_ = 0;  // of a conversation
   std::unique_ptr<Engine> engine_;
 };
 

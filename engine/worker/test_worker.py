@@ -32,10 +32,10 @@ DEADLINE = 120  # seconds; for machines that are busy with other things
 class Worker:
     """A worker process and the manager's end of its link."""
 
-    def __init__(self, folder, sandbox=False, environment=None):
+    def __init__(self, folder, sandbox=False, environment=None, before=()):
         ours, theirs = socket.socketpair()
         self.socket_path = os.path.join(folder, "w%d.sock" % random.randrange(1 << 30))
-        arguments = [WORKER, "--link-fd", str(theirs.fileno())]
+        arguments = [*before, WORKER, "--link-fd", str(theirs.fileno())]
         arguments += ["--inspect-sandbox"] if sandbox else ["--socket", self.socket_path]
         self.log = tempfile.TemporaryFile(dir=folder)
         self.process = subprocess.Popen(
@@ -59,11 +59,11 @@ class Worker:
         return json.loads(line) if line else None
 
     def order_load(self, path, kind="generation", generation=1, **options):
-        folder = options.pop("slot_folder", "")
+        states = options.pop("states", [])
         sampling = options.pop("sampling", {})
         self.send(kind="load", generation=generation, model_kind=kind, path=path, projector=options.pop("projector", ""),
                   options=dict(dict(kv_type="", device="auto", pooling="", mmap=True), **options), alias="the-alias",
-                  sampling=sampling, slot_folder=folder)
+                  sampling=sampling, states=states)
 
     def load(self, path, kind="generation", generation=1, **options):
         """Orders a load; its messages up to and with ready or failed, or up to the end of the link."""
@@ -140,7 +140,7 @@ class Life(WorkerTest):
     def test_says_hello_and_opens_nothing(self):
         worker = self.start()
         self.assertEqual(worker.hello["kind"], "hello")
-        self.assertEqual(worker.hello["protocol"], 1)
+        self.assertEqual(worker.hello["protocol"], 2)
         self.assertEqual(worker.hello["pid"], worker.process.pid)
         self.assertIn(worker.hello["variant"], ("cpu", "cuda", "vulkan"))
         self.assertFalse(os.path.exists(worker.socket_path))
@@ -285,6 +285,16 @@ class Loading(WorkerTest):
         for options in ({"context": 1}, {"parallel": 0}, {"kv_type": "q3"}, {"threads": 0}, {"pooling": "huge"}, {"device": "cuda7"}):
             self.assertEqual(self.failure(tiny, **options)["reason"], "invalid_options", options)
 
+    def test_unreadable_file(self):
+        path = self.file("private.gguf", b"GGUF")
+        os.chmod(path, 0)
+        # Root, whom CI runs as, reads everything: it must do without that power for once.
+        before = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+        read = subprocess.run([*before, "cat", path], capture_output=True)
+        self.assertNotEqual(read.returncode, 0, "the file is unreadable for whoever loads it")
+        error = self.start(before=before).load(path)[-1]["error"]
+        self.assertEqual(error["code"], "permission_denied", error)
+
     def test_truncated_model(self):
         with open(os.path.join(MODELS, "tiny-chat.gguf"), "rb") as model:
             whole = model.read()
@@ -404,25 +414,6 @@ class Serving(WorkerTest):
         self.assertEqual(status, 200, answer)
         self.assertEqual(sorted(result["index"] for result in answer["results"]), [0, 1, 2])
 
-    def test_slot_states_survive_the_process(self):
-        slots = os.path.join(self.folder, "slots")
-        os.mkdir(slots)
-        prompt = {"prompt": "the quick brown fox jumps over the lazy dog " * 5, "max_tokens": 1, "temperature": 0, "id_slot": 0,
-                  "cache_prompt": True}
-        worker, _ = self.loaded("tiny-chat.gguf", context=1024, parallel=2, slot_folder=slots)
-        self.assertEqual(worker.request("POST", "/completion", dict(prompt, n_predict=1))[0], 200)
-        status, saved = worker.request("POST", "/slots/0?action=save", {"filename": "one.bin"})
-        self.assertEqual(status, 200, saved)
-        self.assertGreater(saved["n_saved"], 40)
-        worker.process.kill()
-        worker.wait()
-        worker, _ = self.loaded("tiny-chat.gguf", context=1024, parallel=2, slot_folder=slots)
-        status, restored = worker.request("POST", "/slots/0?action=restore", {"filename": "one.bin"})
-        self.assertEqual((status, restored["n_restored"]), (200, saved["n_saved"]))
-        status, answer = worker.request("POST", "/completion", dict(prompt, n_predict=1))
-        self.assertEqual(status, 200)
-        self.assertLess(answer["timings"]["prompt_n"], 5, "the prompt was not read again")
-
     def test_sampling_defaults_reach_requests_that_leave_them_out(self):
         worker, _ = self.loaded("tiny-chat.gguf", context=512, sampling={"temperature": 0.25, "top_k": 7, "max_tokens": 3})
         settings = worker.request("GET", "/props")[1]["default_generation_settings"]["params"]
@@ -445,6 +436,151 @@ class Serving(WorkerTest):
         self.assertFalse(states[0]["is_processing"])
 
 
+class Keeping(WorkerTest):
+    """Conversations outlive the process."""
+
+    def setUp(self):
+        super().setUp()
+        self.kept = os.path.join(self.folder, "states")
+        os.mkdir(self.kept)
+        self.saves = 0
+
+    def restoring(self, states, name="tiny-chat.gguf", **options):
+        """A worker that has loaded with these states, and what it told of them."""
+        worker, _ = self.loaded(name, states=states, **dict(dict(context=1024, parallel=2), **options))
+        told = worker.receive()
+        self.assertEqual(told["kind"], "restored", told)
+        return worker, told
+
+    def save(self, worker, limit=1 << 30, **more):
+        self.saves += 1
+        worker.send(**dict(dict(kind="save_states", id=self.saves, name="s%d" % self.saves, least_tokens=64,
+                                places=[dict(folder=self.kept, limit=limit)]), **more))
+        told = worker.receive()
+        self.assertEqual((told["kind"], told["id"]), ("states_saved", self.saves), told)
+        return told
+
+    def talk(self, worker, text, slot=-1, tokens=4):
+        status, answer = worker.request("POST", "/completion", {"prompt": text, "n_predict": tokens, "temperature": 0,
+                                                                 "id_slot": slot, "cache_prompt": True})
+        self.assertEqual(status, 200, answer)
+        return answer
+
+    LONG = "the quick brown fox jumps over the lazy dog " * 12
+    OTHER = "a slow red hen runs under the busy cat and thinks " * 9
+
+    def test_two_conversations_survive_the_process(self):
+        worker, ready = self.loaded("tiny-chat.gguf", context=2048, parallel=2)
+        self.assertTrue(ready["keeps_states"])
+        self.talk(worker, self.LONG, slot=0)
+        self.talk(worker, self.OTHER, slot=1)
+        expected = self.talk(worker, self.LONG + "and", tokens=12)["content"]
+        saved = self.save(worker)
+        self.assertTrue(saved["complete"], saved)
+        self.assertEqual((len(saved["slots"]), saved["wrong"], saved["resumptions"]), (2, [], []))
+        self.assertGreater(saved["prompt_rate"], 0)
+        self.assertEqual({os.stat(state["file"]).st_mode & 0o777 for state in saved["slots"]}, {0o600})
+        worker.end()
+        worker, told = self.restoring(saved["slots"], context=2048)
+        self.assertEqual((told["slots"], told["refused"]), (2, []), told)
+        self.assertEqual(told["tokens"], sum(state["tokens"] for state in saved["slots"]))
+        again = self.talk(worker, self.LONG + "and", tokens=12)
+        self.assertEqual(again["content"], expected)
+        self.assertLess(again["timings"]["prompt_n"], 5, "the prompt was read again")
+        self.assertLess(self.talk(worker, self.OTHER)["timings"]["prompt_n"], 5)
+        later = self.save(worker)
+        self.assertEqual(len(later["resumptions"]), 2, later)
+        for resumption in later["resumptions"]:
+            self.assertGreater(resumption["shared"], 64)
+            self.assertGreaterEqual(resumption["reused"], resumption["shared"] - 1)
+        self.assertEqual(self.save(worker)["resumptions"], [], "told once")
+
+    def test_what_has_not_changed_is_not_written_again(self):
+        worker, _ = self.loaded("tiny-chat.gguf", context=1024, parallel=2)
+        self.talk(worker, self.LONG)
+        first = self.save(worker)["slots"]
+        self.assertEqual(self.save(worker)["slots"], first)
+        worker.end()
+        worker, _ = self.restoring(first)
+        self.assertEqual(self.save(worker)["slots"], first, "nor after a restore")
+        os.remove(first[0]["file"])
+        rewritten = self.save(worker)["slots"]
+        self.assertNotEqual(rewritten[0]["file"], first[0]["file"])
+        self.assertEqual(rewritten[0]["token_sum"], first[0]["token_sum"], "the same conversation")
+
+    def test_what_is_not_worth_it_or_has_no_room_is_left_out(self):
+        worker, _ = self.loaded("tiny-chat.gguf", context=1024, parallel=2)
+        self.talk(worker, "short")
+        self.assertEqual(self.save(worker)["slots"], [])
+        self.talk(worker, self.LONG)
+        told = self.save(worker, limit=1000)
+        self.assertEqual((told["slots"], len(told["wrong"]), told["complete"]), ([], 1, True), told)
+        self.assertEqual(os.listdir(self.kept), [])
+
+    def test_a_disk_that_cannot_be_written_costs_the_state_and_nothing_else(self):
+        worker, _ = self.loaded("tiny-chat.gguf", context=1024, parallel=2)
+        self.talk(worker, self.LONG)
+        told = self.save(worker, places=[dict(folder=os.path.join(self.folder, "nowhere"), limit=1 << 30)])
+        self.assertEqual((told["slots"], told["complete"], len(told["wrong"])), ([], False, 1), told)
+        self.assertLess(self.talk(worker, self.LONG)["timings"]["prompt_n"], 5)
+
+    def test_a_damaged_file_never_reaches_the_engine(self):
+        worker, _ = self.loaded("tiny-chat.gguf", context=1024, parallel=2)
+        expected = self.talk(worker, self.LONG, tokens=8)["content"]
+        state = self.save(worker)["slots"][0]
+        worker.end()
+        with open(state["file"], "rb") as file:
+            good = file.read()
+        for name, content in (("a bit", good[:5000] + bytes([good[5000] ^ 4]) + good[5001:]), ("cut", good[:-7]),
+                              ("empty", b""), ("longer", good + b"x"), ("another", os.urandom(len(good)))):
+            with self.subTest(name):
+                with open(state["file"], "wb") as out:
+                    out.write(content)
+                worker, told = self.restoring([state])
+                self.assertEqual((told["slots"], told["refused"], len(told["wrong"])), (0, [state["file"]], 1), told)
+                answer = self.talk(worker, self.LONG, tokens=8)
+                self.assertEqual(answer["content"], expected)
+                self.assertGreater(answer["timings"]["prompt_n"], 64, "it was read from its beginning")
+                worker.end()
+        os.remove(state["file"])
+        self.assertEqual(self.restoring([state])[1]["refused"], [state["file"]])
+
+    def test_a_sliding_window_model_goes_on_from_its_checkpoints(self):
+        model = os.path.join(self.folder, "window.gguf")
+        subprocess.run([os.path.join(os.path.dirname(WORKER), "make-random-model"), "--arch", "gemma2", "--window", "64", "--layers",
+                        "4", "--heads", "2", "--vocab", os.path.join(MODELS, "tiny-chat.gguf"), "--out", model], check=True)
+        worker, ready = self.loaded(model, context=2048, parallel=1)
+        self.assertTrue(ready["keeps_states"])
+        self.talk(worker, self.LONG)
+        expected = self.talk(worker, self.LONG + "and so it goes", tokens=8)
+        saved = self.save(worker)["slots"]
+        length = saved[0]["tokens"]
+        self.assertGreater(length, 2 * 64, "longer than the window")
+        worker.end()
+        # On where it ended, and from a point before its end, which only a checkpoint can give back.
+        worker, told = self.restoring(saved, model, context=2048, parallel=1)
+        self.assertEqual((told["slots"], told["tokens"]), (1, length), told)
+        on = self.talk(worker, self.LONG + "and so it goes" + expected["content"] + "and on")
+        self.assertGreater(on["timings"]["cache_n"], length - 16, on["timings"])
+        worker.end()
+        worker, _ = self.restoring(saved, model, context=2048, parallel=1)
+        back = self.talk(worker, self.LONG + "and so it goes", tokens=8)
+        self.assertGreater(back["timings"]["cache_n"], length // 2, back["timings"])
+        self.assertEqual(back["content"], expected["content"])
+
+    def test_an_embedding_model_keeps_nothing(self):
+        _, ready = self.loaded("tiny-embed.gguf", "embedding")
+        self.assertFalse(ready["keeps_states"])
+
+    def test_a_cancelled_save_is_not_complete(self):
+        worker, _ = self.loaded("tiny-chat.gguf", context=1024, parallel=2)
+        self.talk(worker, self.LONG)
+        worker.send(kind="cancel_save", id=self.saves + 1)
+        told = self.save(worker)
+        self.assertEqual((told["complete"], told["slots"], told["wrong"]), (False, [], []), told)
+        self.assertTrue(self.save(worker)["complete"])
+
+
 class Inspecting(WorkerTest):
     def test_tells_what_is_in_a_file(self):
         told = self.start(sandbox=True).inspect(os.path.join(MODELS, "switch-a.gguf"), context=4096, parallel=2)
@@ -456,6 +592,21 @@ class Inspecting(WorkerTest):
         self.assertRegex(told["fingerprint"], "^[0-9a-f]{32}$")
         # 28 layers, 8 heads of 128 for keys and as many for values, half precision.
         self.assertEqual(told["predicted"][0]["context"], 4096 * 28 * 8 * 128 * 2 * 2)
+
+    def test_a_card_that_is_named_is_charged(self):
+        # In the sandbox nobody can look whether it is there.
+        path = os.path.join(MODELS, "switch-a.gguf")
+        told = self.start(sandbox=True).inspect(path, context=4096, parallel=2, device="cuda0")
+        host, card = told["predicted"]
+        self.assertEqual((host["device"], card["device"]), ("host", "cuda0"))
+        self.assertEqual((host["context"], card["context"]), (0, 4096 * 28 * 8 * 128 * 2 * 2))
+        # The embeddings stay on the host; here the output is made from them, so they lie on the card too.
+        self.assertGreater(card["weights"], 0.97 * os.path.getsize(path) - (8 << 20))
+        self.assertGreater(host["mapped"], 0)
+        self.assertEqual((host["weights"], card["mapped"]), (0, 0))
+        half = self.start(sandbox=True).inspect(path, context=4096, parallel=2, device="cuda0", gpu_layers=15)["predicted"]
+        self.assertEqual(half[0]["context"], half[1]["context"])
+        self.assertEqual(len(self.start(sandbox=True).inspect(path, device="cuda0", gpu_layers=0)["predicted"]), 1)
 
     def test_kinds(self):
         for name, kind in (("tiny-embed.gguf", "embedding"), ("tiny-rerank.gguf", "rerank"), ("tiny-chat.gguf", "generation")):

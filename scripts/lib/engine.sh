@@ -40,13 +40,25 @@ patch_engine() {
   rm -rf "$work"
 }
 
+# For which cards kernels are made: LLM_MANAGER_CUDA_ARCHITECTURES as CMake takes it ("86;90"), else those that are here, else
+# every generation that this toolkit knows, which takes long.
+cuda_architectures() {
+  local here
+  here=$(card_capabilities)
+  here=$(sed 's/\.//g; s/[0-9]\+/&-real/g' <<<"$here")
+  printf '%s\n' "${LLM_MANAGER_CUDA_ARCHITECTURES:-${here:-all-major}}"
+}
+
 # What the build depends on besides its sources: machine code is made for this very processor.
 engine_key() {
   local variant=$1 patches=$2
   {
     printf '%s %s %s\n' "$engine_version" "$patches" "$variant"
     clang++-19 --version | head -n 1
-    [[ $variant == cuda ]] && "$(find_nvcc)" --version | tail -n 1
+    if [[ $variant == cuda ]]; then
+      "$(find_nvcc)" --version | tail -n 1
+      cuda_architectures
+    fi
     sed -n '/^\(flags\|Features\)[[:space:]]*:/{p;q}' /proc/cpuinfo
     cat "$ROOT/engine/CMakeLists.txt" "$ROOT/engine/CMakePresets.json"
   } | sha256sum | cut -c 1-12
@@ -71,7 +83,12 @@ build_engine() {
   tree=$CACHE/engine/tree-$key build=$CACHE/engine/build-$key
   local version=$engine_version
   [[ $patches == plain ]] || version+=-$patches
-  [[ $variant == cuda ]] && extra+=(-DCMAKE_CUDA_COMPILER="$(find_nvcc)")
+  if [[ $variant == cuda ]]; then
+    # The toolkit is looked for before its compiler is known: both must be the same one.
+    local nvcc
+    nvcc=$(readlink -f "$(find_nvcc)")
+    extra+=(-DCMAKE_CUDA_COMPILER="$nvcc" -DCUDAToolkit_ROOT="${nvcc%/bin/nvcc}" -DCMAKE_CUDA_ARCHITECTURES="$(cuda_architectures)")
+  fi
   # Under this name the compiler sees the source relative to the build folder, so that ccache knows a file again whatever the
   # set of patches that it was not touched by.
   mkdir -p "$build" && ln -sfn "$(engine_source "$patches")" "$build/source" || return 1

@@ -30,6 +30,16 @@ find_nvcc() {
   return 1
 }
 
+# The toolkit's version, as 13.0; empty where nvcc does not say.
+nvcc_release() { "$1" --version 2>/dev/null | sed -n 's/.*release \([0-9]*\.[0-9]*\).*/\1/p' | head -n 1; }
+nvcc_needed=12
+
+# What the cards here can compute, as "8.6;9.0"; empty where no driver tells.
+card_capabilities() {
+  command -v nvidia-smi >/dev/null || return 0
+  nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | grep -E '^[0-9]+\.[0-9]+$' | sort -u | paste -sd ';' || true
+}
+
 # The number of the Vulkan headers, as 1.3.NUMBER; 0 where there are none.
 vulkan_headers() {
   local header number=0
@@ -49,23 +59,27 @@ vulkan_header_needed=272
 # choose_variant WISH: sets variant (cpu, cuda, vulkan) and the lines variant_notes, each "key: text". WISH: auto, none, cuda,
 # vulkan; a wish that cannot be granted stops.
 choose_variant() {
-  local wish=$1 nvcc headers why
+  local wish=$1 nvcc headers why release old_nvcc=
   variant=cpu
   detect_card
   variant_notes=("card: ${card_name:-none}")
   nvcc=$(find_nvcc) || nvcc=
+  if [[ $nvcc ]]; then
+    release=$(nvcc_release "$nvcc")
+    if ((${release%%.*} < nvcc_needed)) 2>/dev/null; then old_nvcc="$nvcc is of CUDA $release" nvcc=; fi
+  fi
   headers=$(vulkan_headers)
   local vulkan_ready=
   if ((headers >= vulkan_header_needed)) && command -v glslc >/dev/null; then vulkan_ready=1; fi
   local mend_cuda="install NVIDIA's CUDA toolkit 12 or newer, then run scripts/bootstrap again"
-  local mend_vulkan="sudo apt-get install -y glslc libvulkan-dev, with headers of at least 1.3.$vulkan_header_needed (LunarG's SDK has them), then run scripts/bootstrap again"
+  local mend_vulkan="sudo apt-get install -y glslc libvulkan-dev spirv-headers, with headers of at least 1.3.$vulkan_header_needed (LunarG's SDK has them), then run scripts/bootstrap again"
 
   case $wish in
     none)
       if [[ $card_kind ]]; then variant_notes+=("note: the card is left unused, as --gpu none asks"); fi
       return ;;
     cuda)
-      [[ $nvcc ]] || stop_with "--gpu cuda needs nvcc, which is not here." "$mend_cuda"
+      [[ $nvcc ]] || stop_with "--gpu cuda needs nvcc of CUDA $nvcc_needed or newer, and ${old_nvcc:-there is none here}." "$mend_cuda"
       variant=cuda
       return ;;
     vulkan)
@@ -80,7 +94,7 @@ choose_variant() {
     variant=vulkan
   else
     if [[ $card_kind == nvidia ]]; then
-      why="there is no nvcc, and Vulkan's headers (1.3.$headers) are older than 1.3.$vulkan_header_needed or glslc is missing"
+      why="${old_nvcc:-there is no nvcc}, and Vulkan's headers (1.3.$headers) are older than 1.3.$vulkan_header_needed or glslc is missing"
       variant_notes+=("warning: the card is not used: $why" "mend: $mend_cuda")
     else
       why="Vulkan's headers (1.3.$headers) are older than 1.3.$vulkan_header_needed or glslc is missing"

@@ -8,6 +8,7 @@ debian_packages=(
   libyaml-cpp-dev libspdlog-dev libfmt-dev libcli11-dev libsqlite3-dev libncurses-dev
   libhnswlib-dev libopencc-dev prometheus-cpp-dev pybind11-dev
   libgtest-dev libgmock-dev libbenchmark-dev
+  python3-flask
 )
 
 missing_packages() {

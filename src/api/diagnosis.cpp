@@ -1,5 +1,7 @@
 #include "api/diagnosis.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 namespace lm::api {
@@ -55,6 +57,27 @@ std::vector<Check> diagnose_daemon(const runtime::Runtime& runtime) {
     } else {
       checks.push_back(ok(name, fmt::format("{} of {} can still be reserved", to_string(view.available),
                                             to_string(view.device.capacity))));
+    }
+  }
+
+  for (const UpstreamView& view : snapshot.upstreams) {
+    const Upstream& upstream = view.upstream;
+    const std::string name = "upstream " + upstream.id.str();
+    if (view.stuck) {
+      checks.push_back(
+          {name, "problem", view.stuck->message,
+           fmt::format("end what holds it; llm-manager explain {} tells more", upstream.id.str())});
+    } else if (view.reachable) {
+      checks.push_back(ok(name, fmt::format("answers at {}", upstream.url)));
+    } else if (std::ranges::any_of(snapshot.models, [&](const ModelView& model) {
+                 return model.model.remote && model.model.remote->upstream == upstream.id;
+               })) {
+      checks.push_back({name, "warning", fmt::format("does not answer at {}; its models wait", upstream.url),
+                        "start it, or correct its address in the configuration"});
+    } else {
+      // Nobody has to have an Ollama.
+      checks.push_back(
+          ok(name, fmt::format("none at {}; its models are listed once it answers", upstream.url)));
     }
   }
 

@@ -35,6 +35,11 @@ const Row& row(const Error& error) {
   return kTable.at(static_cast<std::size_t>(error.code));
 }
 
+// No memory is not the client's rate: there is none, or an upstream does not give back what it has.
+bool lacks_memory(const Error& error) {
+  return error.reason == "insufficient_memory" || error.reason == "upstream_not_released";
+}
+
 enum class Shape { kOpenai, kAnthropic, kOllama };
 
 Shape shape_of(std::string_view path) {
@@ -58,15 +63,14 @@ boost::json::object shaped(const Error& error, Shape shape) {
 }  // namespace
 
 int http_status(const Error& error) {
-  // No memory is not the client's rate.
-  if (error.reason == "insufficient_memory") return 507;
+  if (lacks_memory(error)) return 507;
   // What the client's request was cancelled by is not always the client.
   if (error.code == ErrorCode::kCancelled && error.reason != "client_gone") return 503;
   return row(error).status;
 }
 
 std::string_view openai_type(const Error& error) {
-  if (error.reason == "insufficient_memory") return "insufficient_memory_error";
+  if (lacks_memory(error)) return "insufficient_memory_error";
   return row(error).openai;
 }
 

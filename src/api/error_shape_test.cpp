@@ -53,6 +53,13 @@ TEST(ErrorShape, EveryCodeHasAStatusOfItsKind) {
                          .fields = {},
                          .retry_after = {}}),
             507);
+  const Error kept{.code = ErrorCode::kResourceExhausted,
+                   .message = "",
+                   .reason = "upstream_not_released",
+                   .fields = {},
+                   .retry_after = {}};
+  EXPECT_EQ(http_status(kept), 507);
+  EXPECT_EQ(openai_type(kept), "insufficient_memory_error");
   EXPECT_EQ(http_status({.code = ErrorCode::kResourceExhausted,
                          .message = "",
                          .reason = "queue_full",

@@ -1,7 +1,5 @@
 #include "api/event_relay.h"
 
-#include "http/relay.h"
-
 namespace lm::api {
 namespace {
 
@@ -20,7 +18,8 @@ http::Headers event_stream_headers() {
   return {{"Content-Type", "text/event-stream"}, {"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
 }
 
-Task<Result<void>> relay_events(http::ClientResponse response, http::Exchange& exchange) {
+Task<Result<void>> relay_events(http::ClientResponse response, http::Exchange& exchange,
+                                http::PieceObserver observe) {
   if (!exchange.begun()) {
     http::Headers headers = http::end_to_end_headers(response.headers());
     for (const http::Header& ours : event_stream_headers()) {
@@ -33,6 +32,7 @@ Task<Result<void>> relay_events(http::ClientResponse response, http::Exchange& e
   for (;;) {
     LM_CO_TRY(const auto piece, co_await response.read());
     if (!piece) break;
+    if (observe) observe(*piece);
     if (partial.empty()) {
       const std::size_t whole = whole_events(*piece);
       partial.assign(piece->substr(whole));

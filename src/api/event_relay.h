@@ -6,13 +6,16 @@
 
 #include "http/client.h"
 #include "http/exchange.h"
+#include "http/relay.h"
 
 namespace lm::api {
 
 // Passes on the upstream's events until its end; begins the exchange if nobody has, and does not end it.
 // Bytes behind the last whole event wait for the rest; what is left of an event that was cut is dropped.
 // Errors: the upstream's, or "client_gone", "client_stalled".
-Task<Result<void>> relay_events(http::ClientResponse response, http::Exchange& exchange);
+// `observe` sees each piece as it came.
+Task<Result<void>> relay_events(http::ClientResponse response, http::Exchange& exchange,
+                                http::PieceObserver observe = nullptr);
 
 // The header fields of every event stream of ours.
 http::Headers event_stream_headers();

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include <fmt/format.h>
 
 #include "api/error_shape.h"
 #include "api/event_relay.h"
+#include "api/model_name.h"
 #include "api/request_scan.h"
 #include "http/relay.h"
 #include "http/sse.h"
@@ -19,6 +21,9 @@ namespace {
 constexpr Duration kFirstPing = std::chrono::seconds(1);
 constexpr Duration kPing = std::chrono::seconds(5);
 constexpr Duration kDeathIsSeen = std::chrono::milliseconds(250);
+// An upstream may have to load its model before the first byte; one that is silent in the middle has hung.
+constexpr Duration kUpstreamFirstByte = std::chrono::minutes(10);
+constexpr Duration kUpstreamSilence = std::chrono::minutes(5);
 
 struct Endpoint {
   std::string_view path;
@@ -105,14 +110,17 @@ class Inference {
     auto wish = wish_of(request, *std::move(model), runtime_.now());
     if (!wish) co_return co_await end_with(exchange, wish.error());
 
+    co_await runtime_.look_before(wish->model);
     auto lease = co_await wait_for_lease(exchange, *wish, scan->stream);
     // Nothing was sent yet to a worker that has just died: the next one is asked instead.
-    while (lease && !runtime_.worker(lease->instance()) && co_await known_dead(lease->instance())) {
+    while (lease && !is_upstreams(lease->model()) && !runtime_.worker(lease->instance()) &&
+           co_await known_dead(lease->instance())) {
       lease->release();
       lease = co_await wait_for_lease(exchange, *wish, scan->stream);
     }
     if (!lease) co_return co_await end_with(exchange, lease.error());
 
+    if (is_upstreams(lease->model())) co_return co_await ask_upstream(exchange, *lease);
     const auto answered = co_await pass_on(exchange, *lease);
     if (answered || is_client_side(answered.error())) co_return;
     // Who is told of the death and asks again at once must not be given the dead worker.
@@ -181,21 +189,77 @@ class Inference {
         {.connect = std::chrono::seconds(5), .first_byte = kForEver, .silence = kForEver});
     if (!response) co_return fail(std::move(response).error());
 
-    const auto type = response->headers().get("Content-Type");
+    co_return co_await pass_back(exchange, *std::move(response), lease);
+  }
+
+  // The answer as it comes.
+  Task<Result<void>> pass_back(http::Exchange& exchange, http::ClientResponse response,
+                               const runtime::Lease& lease) {
+    const auto began = [this, &lease, first = true](std::string_view) mutable {
+      if (std::exchange(first, false)) runtime_.answer_began(lease);
+    };
+    const auto type = response.headers().get("Content-Type");
     if (type && type->starts_with("text/event-stream")) {
-      LM_CO_TRY_VOID(co_await relay_events(*std::move(response), exchange));
+      LM_CO_TRY_VOID(co_await relay_events(std::move(response), exchange, began));
       co_return co_await exchange.end();
     }
     if (exchange.begun()) {
       // The 200 is out already: an answer that is no stream is an error of the engine's, said as an event.
-      LM_CO_TRY(const std::string body, co_await response->read_all(std::size_t{1} << 20));
+      LM_CO_TRY(const std::string body, co_await response.read_all(std::size_t{1} << 20));
+      runtime_.answer_began(lease);
       co_return co_await exchange.end(http::sse_event(body));
     }
-    const auto relayed = co_await http::relay(*std::move(response), exchange);
+    const auto relayed = co_await http::relay(std::move(response), exchange, began);
     // In the middle of a body that is no stream nothing can be said any more: the connection is cut, so that
     // the client sees it.
     if (!relayed && !exchange.begun()) co_return fail(relayed.error());
+    // A lease that ends before its worker's death is known would count as an answer.
+    if (!relayed && !is_client_side(relayed.error())) co_await known_dead(lease.instance());
     co_return Result<void>();
+  }
+
+  bool is_upstreams(const ModelId& id) const {
+    const Model* model = runtime_.catalog().find(id);
+    return model != nullptr && model->remote.has_value();
+  }
+
+  // The same way, to a server that is not ours: under its own name of the model, with its key.
+  Task<> ask_upstream(http::Exchange& exchange, runtime::Lease& lease) {
+    const std::string upstream = runtime_.catalog().find(lease.model())->remote->upstream.str();
+    const auto route = runtime_.upstream(lease.model());
+    if (!route || !route->client) {
+      co_return co_await end_with(exchange, {.code = ErrorCode::kUnavailable,
+                                             .message = upstream + " does not run",
+                                             .reason = "upstream_unreachable",
+                                             .fields = {},
+                                             .retry_after = std::chrono::seconds(1)});
+    }
+    auto body = with_model(exchange.request().body, route->name);
+    if (!body) co_return co_await end_with(exchange, body.error());
+    http::ClientRequest forward{
+        .method = http::Method::kPost,
+        .target = route->prefix + std::string(endpoint_.path.substr(std::string_view("/v1").size())),
+        .headers = headers_for_worker(exchange.request().headers),
+        .body = *std::move(body),
+        .interruption = std::make_shared<http::Interruption>()};
+    exchange.take_body();  // it was copied: not held twice while the answer runs
+    for (const http::Header& field : route->headers) forward.headers.set(field.name, field.value);
+    lease.on_cut([interruption = forward.interruption] { interruption->interrupt(); });
+    auto response = co_await route->client->send(
+        std::move(forward),
+        {.connect = std::chrono::seconds(10), .first_byte = kUpstreamFirstByte, .silence = kUpstreamSilence});
+    Result<void> answered;
+    if (response) {
+      answered = co_await pass_back(exchange, *std::move(response), lease);
+    } else {
+      answered = fail(std::move(response).error());
+    }
+    if (answered || is_client_side(answered.error())) co_return;
+    if (const auto cut = lease.cut()) co_return co_await end_with(exchange, *cut);
+    Error error = answered.error();
+    error.message = fmt::format("{} did not answer: {}", upstream, error.message);
+    error.fields.emplace_back("upstream", upstream);
+    co_await end_with(exchange, std::move(error));
   }
 
   runtime::Runtime& runtime_;

@@ -1,6 +1,8 @@
 #include "api/manager_routes.h"
 
+#include <algorithm>
 #include <charconv>
+#include <functional>
 
 #include <fmt/format.h>
 
@@ -33,11 +35,17 @@ class Administration {
   Task<> list_models(http::Exchange& exchange) {
     const Snapshot snapshot = runtime_.snapshot();
     json::array models;
-    for (const ModelView& view : snapshot.models) models.push_back(to_json(view, runtime_, snapshot.now));
+    for (const ModelView& view : snapshot.models) {
+      models.push_back(to_json(view, runtime_, snapshot.now));
+      models.back().as_object()["upstream"] = upstream_of(view, snapshot);
+    }
     co_await answer_json(exchange, {{"models", std::move(models)}});
   }
 
-  Task<> load(http::Exchange& exchange) {
+  Task<> load(http::Exchange& exchange) { return load_or_choose(exchange, false); }
+  Task<> choose(http::Exchange& exchange) { return load_or_choose(exchange, true); }
+
+  Task<> load_or_choose(http::Exchange& exchange, bool choose) {
     const auto body = object_body(exchange.request());
     if (!body) co_return co_await answer_error(exchange, body.error());
     const auto model = model_of(*body);
@@ -49,8 +57,10 @@ class Administration {
                                wait ? nullptr : &wait.error(), stream ? nullptr : &stream.error()}) {
       if (error != nullptr) co_return co_await answer_error(exchange, *error);
     }
+    if (choose) co_await runtime_.look_before(*model);
     auto subscription = runtime_.events().subscribe();
-    const JobId job = runtime_.load(*model, who(exchange.request()), *force);
+    const JobId job = choose ? runtime_.choose(*model, who(exchange.request()))
+                             : runtime_.load(*model, who(exchange.request()), *force);
     if (!*wait) co_return co_await answer_json(exchange, {{"job", job.value()}}, 202);
     const AbandonedUnlessDone guard{runtime_, job};
     if (*stream) co_return co_await stream_load(exchange, *model, job, std::move(subscription));
@@ -121,7 +131,17 @@ class Administration {
     } else {
       const auto model = model_of(*body);
       if (!model) co_return co_await answer_error(exchange, model.error());
-      file = runtime_.catalog().find(*model)->artifact.path;
+      const Model* known = runtime_.catalog().find(*model);
+      if (known->remote) {
+        co_return co_await answer_error(
+            exchange, {.code = ErrorCode::kInvalidArgument,
+                       .message = fmt::format("{} is no file of ours: {} has it, and knows what it is",
+                                              model->str(), known->remote->upstream.str()),
+                       .reason = "not_a_file",
+                       .fields = {{"param", "model"}},
+                       .retry_after = {}});
+      }
+      file = known->artifact.path;
     }
     auto found = co_await runtime_.inspect(file);
     if (!found) co_return co_await answer_error(exchange, std::move(found).error());
@@ -143,6 +163,36 @@ class Administration {
                                                  .retry_after = {}});
     }
     co_await answer_json(exchange, to_json(*job));
+  }
+
+  // Which family has the devices, and what is under way.
+  Task<> selection(http::Exchange& exchange) {
+    const Snapshot snapshot = runtime_.snapshot();
+    json::object answer{{"family", to_string(snapshot.family)},
+                        {"model", snapshot.selected.str()},
+                        {"remote", snapshot.remote_selected},
+                        {"switching", nullptr}};
+    if (snapshot.switching) answer["switching"] = to_json(*snapshot.switching);
+    co_await answer_json(exchange, std::move(answer));
+  }
+
+  Task<> list_switches(http::Exchange& exchange) {
+    const auto limit = limit_of(exchange.request(), 50);
+    if (!limit) co_return co_await answer_error(exchange, limit.error());
+    json::array switches;
+    for (const std::string& report : runtime_.switches(*limit)) {
+      boost::system::error_code broken;
+      json::value value = json::parse(report, broken);
+      if (!broken) switches.push_back(std::move(value));
+    }
+    co_await answer_json(exchange, {{"switches", std::move(switches)}});
+  }
+
+  Task<> list_upstreams(http::Exchange& exchange) {
+    const Snapshot snapshot = runtime_.snapshot();
+    json::array upstreams;
+    for (const UpstreamView& view : snapshot.upstreams) upstreams.push_back(to_json(view, snapshot.now));
+    co_await answer_json(exchange, {{"upstreams", std::move(upstreams)}});
   }
 
   Task<> list_instances(http::Exchange& exchange) {
@@ -188,19 +238,33 @@ class Administration {
 
   Task<> explain(http::Exchange& exchange) {
     std::string model;
+    bool is_model = false;
     if (const auto name = exchange.request().query_value("model"); name && !name->empty()) {
       const auto resolved = runtime_.catalog().resolve(*name);
-      if (!resolved) co_return co_await answer_error(exchange, resolved.error());
-      model = resolved->str();
+      is_model = resolved.has_value();
+      // Decisions name upstreams as well.
+      const bool is_upstream =
+          std::ranges::any_of(runtime_.snapshot().upstreams,
+                              [&](const UpstreamView& view) { return view.upstream.id.str() == *name; });
+      if (!is_model && !is_upstream) co_return co_await answer_error(exchange, resolved.error());
+      model = is_model ? resolved->str() : std::string(*name);
     }
-    std::size_t limit = 50;
-    if (const auto text = exchange.request().query_value("limit"))
-      std::from_chars(text->data(), text->data() + text->size(), limit);
-    json::array decisions;
-    for (const runtime::StoredDecision& decision :
-         runtime_.decisions(model, std::clamp<std::size_t>(limit, 1, 1000)))
-      decisions.push_back(to_json(decision));
-    co_await answer_json(exchange, {{"decisions", std::move(decisions)}});
+    const auto limit = limit_of(exchange.request(), 50);
+    if (!limit) co_return co_await answer_error(exchange, limit.error());
+    std::vector<runtime::StoredDecision> decisions = runtime_.decisions(model, *limit);
+    // What concerns the upstream concerns its models.
+    const Model* known = model.empty() ? nullptr : runtime_.catalog().find(ModelId(model));
+    if (known != nullptr && known->remote) {
+      std::ranges::copy(runtime_.decisions(known->remote->upstream.str(), *limit),
+                        std::back_inserter(decisions));
+      std::ranges::sort(decisions, std::greater(), &runtime::StoredDecision::at_ms);
+      if (decisions.size() > *limit) decisions.resize(*limit);
+    }
+    json::array told;
+    for (const runtime::StoredDecision& decision : decisions) told.push_back(to_json(decision));
+    json::object answer{{"decisions", std::move(told)}, {"now", nullptr}};
+    if (is_model) answer["now"] = situation_of(ModelId(model));
+    co_await answer_json(exchange, std::move(answer));
   }
 
   Task<> system(http::Exchange& exchange) {
@@ -235,6 +299,51 @@ class Administration {
     }
   };
 
+  static Result<std::size_t> limit_of(const http::Request& request, std::size_t otherwise) {
+    const auto text = request.query_value("limit");
+    if (!text) return otherwise;
+    std::size_t limit = 0;
+    const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), limit);
+    if (error != std::errc() || end != text->data() + text->size() || limit == 0)
+      return fail(ErrorCode::kInvalidArgument, "limit is a number from 1 to 1000", "invalid_field");
+    return std::min<std::size_t>(limit, 1000);
+  }
+
+  // Why it is as it is now, and why whoever waits for it waits.
+  json::value situation_of(const ModelId& model) const {
+    const Snapshot snapshot = runtime_.snapshot();
+    const auto view =
+        std::ranges::find(snapshot.models, model, [](const ModelView& v) { return v.model.id; });
+    if (view == snapshot.models.end()) return nullptr;
+    std::optional<InstanceView> instance = view->instance;
+    if (view->model.remote) {
+      const auto upstream = std::ranges::find(snapshot.upstreams, view->model.remote->upstream,
+                                              [](const UpstreamView& v) { return v.upstream.id; });
+      if (upstream != snapshot.upstreams.end()) instance = upstream->instance;
+    }
+    json::object now{{"state", to_string(view->state)},
+                     {"detail", instance ? to_string(instance->state) : "absent"},
+                     {"waiting", instance ? instance->waiting : 0},
+                     {"why", instance ? instance->why : std::string()}};
+    if (view->model.problem) now["why"] = view->model.problem->message;
+    return now;
+  }
+
+  // Whose the model is, where it is not ours; and what it is measured to hold, where it is alone there.
+  static json::value upstream_of(const ModelView& view, const Snapshot& snapshot) {
+    if (!view.model.remote) return nullptr;
+    const UpstreamId& id = view.model.remote->upstream;
+    json::object answer{{"id", id.str()}, {"held_bytes", json::object()}};
+    const auto upstream =
+        std::ranges::find(snapshot.upstreams, id, [](const UpstreamView& v) { return v.upstream.id; });
+    if (upstream == snapshot.upstreams.end() || !upstream->instance) return answer;
+    if (view.state != PublishedState::kReady || upstream->residents.size() != 1) return answer;
+    answer["held_bytes"] = to_json(upstream->instance->held);
+    answer["active"] = upstream->instance->active;
+    answer["waiting"] = upstream->instance->waiting;
+    return answer;
+  }
+
   Result<ModelId> model_of(const json::object& body) const {
     LM_TRY(const auto name, string_field(body, "model"));
     if (!name || name->empty())
@@ -249,7 +358,11 @@ class Administration {
                         {"state", "unloaded"},
                         {"phases", json::array()},
                         {"took_s", seconds(snapshot.now - job.asked_at)},
-                        {"instance", nullptr}};
+                        {"instance", nullptr},
+                        {"release", nullptr},
+                        {"switch", nullptr}};
+    if (job.result.release) answer["release"] = to_json(*job.result.release);
+    if (job.result.switched) answer["switch"] = to_json(*job.result.switched);
     const auto view =
         std::ranges::find(snapshot.models, model, [](const ModelView& v) { return v.model.id; });
     if (view == snapshot.models.end()) return answer;
@@ -309,6 +422,12 @@ class Administration {
 
 }  // namespace
 
+std::string switch_report(const Switch& change, std::int64_t at_ms) {
+  json::object report = to_json(change);
+  report["at_ms"] = at_ms;
+  return json::serialize(report);
+}
+
 void add_manager_routes(http::Router& router, runtime::Runtime& runtime, const DaemonFacts& facts) {
   const auto manager = std::make_shared<Administration>(runtime, facts);
   using enum http::Method;
@@ -324,6 +443,10 @@ void add_manager_routes(http::Router& router, runtime::Runtime& runtime, const D
   add(kPost, "/api/v1/models/load", &Administration::load, kAdmin);
   add(kPost, "/api/v1/models/unload", &Administration::unload, kAdmin);
   add(kPost, "/api/v1/models/inspect", &Administration::inspect, kAdmin);
+  add(kGet, "/api/v1/switch", &Administration::selection, kUser);
+  add(kPost, "/api/v1/switch", &Administration::choose, kAdmin);
+  add(kGet, "/api/v1/switches", &Administration::list_switches, kUser);
+  add(kGet, "/api/v1/upstreams", &Administration::list_upstreams, kUser);
   add(kGet, "/api/v1/jobs/{job}", &Administration::job, kUser);
   add(kGet, "/api/v1/instances", &Administration::list_instances, kUser);
   add(kGet, "/api/v1/devices", &Administration::list_devices, kUser);

@@ -16,6 +16,9 @@ struct DaemonFacts {
   TimePoint started_at;
 };
 
+// A switch that has ended as GET /api/v1/switches tells it: JSON.
+std::string switch_report(const Switch& change, std::int64_t at_ms);
+
 // `runtime` and `facts` must outlive the router.
 void add_manager_routes(http::Router& router, runtime::Runtime& runtime, const DaemonFacts& facts);
 // /health, /metrics, /v1/models.

@@ -23,7 +23,12 @@ class Status {
 
   Task<> health(http::Exchange& exchange) {
     const Snapshot snapshot = runtime_.snapshot();
-    co_await answer_json(exchange, {{"status", "ok"},
+    json::array troubles;
+    for (const UpstreamView& view : snapshot.upstreams) {
+      if (view.stuck) troubles.push_back(json::value_from(view.stuck->message));
+    }
+    co_await answer_json(exchange, {{"status", troubles.empty() ? "ok" : "degraded"},
+                                    {"troubles", troubles},
                                     {"version", facts_.version},
                                     {"uptime_s", seconds(snapshot.now - facts_.started_at)},
                                     {"waiting", snapshot.waiting},
@@ -74,6 +79,26 @@ class Status {
       for (const DeviceView& view : snapshot.devices)
         family.Add({{"device", view.device.id.str()}}).Set(static_cast<double>((view.*column.field).count()));
     }
+    const runtime::StateKeeper::Figures kept = runtime_.conversations();
+    auto& states = gauge("llm_manager_states_bytes", "Kept conversations of unloaded models");
+    states.Add({{"place", "memory"}}).Set(static_cast<double>(kept.memory.count()));
+    states.Add({{"place", "disk"}}).Set(static_cast<double>(kept.disk.count()));
+    gauge("llm_manager_states", "Kept conversations").Add({}).Set(kept.conversations);
+    const auto count = [&](const char* name, const char* help) -> prometheus::Family<prometheus::Counter>& {
+      return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
+    };
+    auto& saves = count("llm_manager_state_saves_total", "Conversations saved; failed: whole attempts");
+    saves.Add({{"result", "ok"}}).Increment(static_cast<double>(kept.saved));
+    saves.Add({{"result", "failed"}}).Increment(static_cast<double>(kept.save_failures));
+    auto& restores = count("llm_manager_state_restores_total",
+                           "Conversations put back; mismatch: of them, those that were read again");
+    restores.Add({{"result", "ok"}}).Increment(static_cast<double>(kept.restored));
+    restores.Add({{"result", "mismatch"}}).Increment(static_cast<double>(kept.mismatches));
+    restores.Add({{"result", "failed"}}).Increment(static_cast<double>(kept.restore_failures));
+    count("llm_manager_state_tokens_reused_total",
+          "Tokens of restored conversations that were not read again")
+        .Add({})
+        .Increment(static_cast<double>(kept.tokens_reused));
     co_await exchange.respond({.status = 200,
                                .headers = {{"Content-Type", "text/plain; version=0.0.4; charset=utf-8"}},
                                .body = prometheus::TextSerializer().Serialize(registry.Collect())});

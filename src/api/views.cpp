@@ -166,10 +166,20 @@ json::object to_json(const DeviceView& view, const DeviceReading* reading) {
                       {"available", view.available.count()},
                       {"free", nullptr},
                       {"holders", json::array()}};
+  if (device.kind != DeviceKind::kHost) {
+    object["driver"] = device.driver;
+    object["display"] = device.display;
+    object["part_of_a_card"] = device.is_part;
+  }
   if (device.limit) object["limit"] = device.limit->count();
   if (reading != nullptr) {
     object["free"] = reading->free.count();
     object["holders"] = holders_json(reading->holders);
+    object["per_process"] = reading->per_process;
+    if (!reading->unknown.empty()) object["unknown"] = reading->unknown;
+    if (reading->utilization) object["utilization"] = *reading->utilization;
+    if (reading->celsius) object["celsius"] = *reading->celsius;
+    if (reading->milliwatts) object["watts"] = *reading->milliwatts / 1000.0;
   }
   return object;
 }
@@ -188,6 +198,7 @@ json::object to_json(const backend::Inspection& i) {
           {"context_train", i.context_train},
           {"chat_template", i.chat_template},
           {"fingerprint", i.fingerprint},
+          {"conversations", {{"kept", i.keeps_conversations}, {"why", i.conversations}}},
           {"predicted", std::move(predicted)},
           {"predicted_total", total.count()}};
 }
@@ -213,8 +224,43 @@ json::object to_json(const runtime::Job& job) {
     object["error"] = error_or_null(job.error);
     json::object result{{"changed", job.result.changed}, {"release", nullptr}};
     if (job.result.release) result["release"] = to_json(*job.result.release);
+    if (job.result.switched) result["switch"] = to_json(*job.result.switched);
     object["result"] = std::move(result);
   }
+  return object;
+}
+
+json::object to_json(const Switch& change) {
+  json::array released;
+  for (const Switch::Release& release : change.released)
+    released.push_back({{"model", release.model.str()}, {"report", to_json(release.report)}});
+  json::object object{{"id", change.id},
+                      {"from", to_string(change.from)},
+                      {"to", to_string(change.to)},
+                      {"from_model", change.from_model.str()},
+                      {"to_model", change.to_model.str()},
+                      {"to_remote", change.to_remote},
+                      {"who", change.who},
+                      {"stage", to_string(change.stage)},
+                      {"released", std::move(released)},
+                      {"release", nullptr},
+                      {"fit_would_have_kept", change.fit_would_have_kept.count()},
+                      {"took_s", seconds(change.took)},
+                      {"error", error_or_null(change.error)}};
+  if (change.release) object["release"] = to_json(*change.release);
+  return object;
+}
+
+json::object to_json(const UpstreamView& view, TimePoint now) {
+  json::array residents;
+  for (const Resident& resident : view.residents)
+    residents.push_back(
+        {{"name", resident.name}, {"kind", to_string(resident.kind)}, {"bytes", resident.bytes.count()}});
+  json::object object{{"id", view.upstream.id.str()}, {"family", to_string(view.upstream.family)},
+                      {"url", view.upstream.url},     {"shares_devices", view.upstream.shares_devices},
+                      {"reachable", view.reachable},  {"residents", std::move(residents)},
+                      {"instance", nullptr},          {"stuck", error_or_null(view.stuck)}};
+  if (view.instance) object["instance"] = to_json(*view.instance, {}, now);
   return object;
 }
 
@@ -226,6 +272,7 @@ std::string_view kind_of(const runtime::News& news) {
     std::string_view operator()(const Decision&) const { return "decision"; }
     std::string_view operator()(const runtime::JobFinished&) const { return "job"; }
     std::string_view operator()(const runtime::ConfigReloaded&) const { return "config"; }
+    std::string_view operator()(const Switch&) const { return "switch"; }
   };
   return std::visit(Visitor(), news);
 }
@@ -263,6 +310,7 @@ json::object to_json(const runtime::Happening& happening) {
     json::object operator()(const runtime::ConfigReloaded& c) const {
       return {{"changes", json::value_from(c.changes)}, {"warnings", json::value_from(c.warnings)}};
     }
+    json::object operator()(const Switch& s) const { return to_json(s); }
   };
   json::object object = std::visit(Visitor(), happening.news);
   object["at_ms"] = happening.at_ms;

@@ -25,8 +25,6 @@ namespace {
 namespace asio = boost::asio;
 namespace fs = std::filesystem;
 
-constexpr int kCannotStart = 1;
-constexpr int kWrongConfiguration = 2;
 // How long running answers may go on after SIGTERM; a second signal ends them at once.
 constexpr Duration kDrain = std::chrono::seconds(10);
 
@@ -104,34 +102,31 @@ http::ServerOptions server_options(const config::Config& config) {
 // The whole life of the daemon, in order.
 class Daemon {
  public:
-  Daemon(asio::any_io_executor executor, const ServeOptions& options, config::Loaded config,
+  Daemon(asio::any_io_executor executor, const ServeOptions& options, Address address, config::Loaded config,
          runtime::Places places)
       : executor_(executor),
         options_(options),
+        address_(std::move(address)),
         signals_(executor),
         runtime_(executor, clock_, std::move(places), std::move(config),
                  [this] { return read_configuration(options_.config); }) {}
 
-  Task<int> live() {
-    if (auto started = co_await runtime_.start(); !started) co_return cannot_start(started.error());
+  // An error where it could not start.
+  Task<Result<void>> live() {
+    runtime_.write_switches_with(api::switch_report);
+    LM_CO_TRY_VOID(co_await runtime_.start());
     if (auto listening = open_doors(); !listening) {
-      const int code = cannot_start(listening.error());
       co_await runtime_.stop(Duration());
-      co_return code;
+      co_return listening;
     }
     co_await attend_signals();
     log::info("stopping: running answers may end within {:.0f} s", seconds(kDrain));
     co_await close_doors();
     log::info("stopped");
-    co_return 0;
+    co_return Result<void>();
   }
 
  private:
-  static int cannot_start(const Error& error) {
-    fmt::print(stderr, "llm-manager: {}\n", error.message);
-    return kCannotStart;
-  }
-
   Result<void> open_doors() {
     const config::Config& config = runtime_.config().config;
     http::Router router;
@@ -139,9 +134,7 @@ class Daemon {
     api::add_manager_routes(router, runtime_, facts_);
     api::add_status_routes(router, runtime_, facts_);
     server_.emplace(executor_, std::move(router), server_options(config));
-    LM_TRY(const Address address,
-           parse_listen(options_.listen.empty() ? config.server.listen : options_.listen));
-    auto bound = server_->listen_tcp(address.host, address.port);
+    auto bound = server_->listen_tcp(address_.host, address_.port);
     if (!bound) return fail(std::move(bound).error());
     facts_.listening = {"http://" + *bound};
     facts_.started_at = clock_.now();
@@ -187,6 +180,7 @@ class Daemon {
 
   asio::any_io_executor executor_;
   const ServeOptions& options_;
+  Address address_;
   SteadyClock clock_;
   os::SignalEvents signals_;
   runtime::Runtime runtime_;
@@ -196,36 +190,33 @@ class Daemon {
 
 }  // namespace
 
-int serve(const ServeOptions& options) {
+std::expected<void, NotStarted> serve(const ServeOptions& options) {
+  const auto cannot_start = [](Error error) {
+    return std::unexpected(NotStarted{NotStarted::kCannotStart, std::move(error)});
+  };
   auto loaded = read_configuration(options.config);
-  if (!loaded) {
-    fmt::print(stderr, "llm-manager: {}\n", loaded.error().message);
-    return kWrongConfiguration;
-  }
+  if (!loaded) return std::unexpected(NotStarted{NotStarted::kWrongSettings, std::move(loaded).error()});
+  auto address = parse_listen(options.listen.empty() ? loaded->config.server.listen : options.listen);
+  if (!address) return std::unexpected(NotStarted{NotStarted::kWrongSettings, std::move(address).error()});
+
   auto folders = os::Folders::standard();
-  if (folders && !options.data.empty()) folders = folders->with_data(fs::absolute(options.data));
-  const auto worker = find_worker();
-  if (!folders || !worker) {
-    fmt::print(stderr, "llm-manager: {}\n", (folders ? worker.error() : folders.error()).message);
-    return kCannotStart;
-  }
-  if (auto made = os::make_private_folders(folders->data); !made) {
-    fmt::print(stderr, "llm-manager: {}\n", made.error().message);
-    return kCannotStart;
-  }
-  const auto lock = os::LockFile::acquire(folders->data / "lock");
+  if (!folders) return cannot_start(std::move(folders).error());
+  if (!options.data.empty()) folders = folders->with_data(fs::absolute(options.data));
+  auto worker = find_worker();
+  if (!worker) return cannot_start(std::move(worker).error());
+  if (auto made = os::make_private_folders(folders->data); !made)
+    return cannot_start(std::move(made).error());
+  auto lock = os::LockFile::acquire(folders->data / "lock");
   if (!lock) {
-    fmt::print(stderr, "llm-manager: another daemon uses {}: {}\n", folders->data.string(),
-               lock.error().message);
-    return kCannotStart;
+    return cannot_start(
+        std::move(lock).error().with_context(fmt::format("another daemon uses {}", folders->data.string())));
   }
   const fs::path log_file =
       loaded->config.log.file.empty() ? folders->data / "llm-manager.log" : fs::path(loaded->config.log.file);
   if (auto opened = log::open(
           options.log_level.empty() ? level_name(loaded->config.log.level) : options.log_level, log_file);
       !opened) {
-    fmt::print(stderr, "llm-manager: {}\n", opened.error().message);
-    return kCannotStart;
+    return cannot_start(std::move(opened).error());
   }
   os::ignore_broken_pipes();
 
@@ -233,7 +224,12 @@ int serve(const ServeOptions& options) {
                          .run = folders->runtime,
                          .worker = *worker,
                          .log_file = log_file,
-                         .model_folders = {}};
+                         .model_folders = {},
+                         .recording = options.record};
+  if (const char* named = std::getenv("LLM_MANAGER_EVENT_LOG"); named != nullptr && places.recording.empty())
+    places.recording = named;
+  if (const char* named = std::getenv("LLM_MANAGER_NVML")) places.nvml = named;
+  if (const char* visible = std::getenv("CUDA_VISIBLE_DEVICES")) places.visible_cuda = visible;
   for (const fs::path& folder : options.models) places.model_folders.push_back(fs::absolute(folder));
   // What `scripts/bootstrap` and `pull` fetch lies here.
   if (options.models.empty() && loaded->config.model_folders.empty() &&
@@ -241,24 +237,26 @@ int serve(const ServeOptions& options) {
     places.model_folders.push_back(folders->cache / "models");
 
   asio::io_context context(1);
-  int code = kCannotStart;
+  Result<void> lived;
   {
-    Daemon daemon(context.get_executor(), options, *std::move(loaded), std::move(places));
-    asio::co_spawn(context, daemon.live(), [&](std::exception_ptr broken, int result) {
+    Daemon daemon(context.get_executor(), options, *std::move(address), *std::move(loaded),
+                  std::move(places));
+    asio::co_spawn(context, daemon.live(), [&](std::exception_ptr broken, Result<void> result) {
+      lived = std::move(result);
       if (broken) {
         try {
           std::rethrow_exception(broken);
         } catch (const std::exception& e) {
           log::error("the daemon ended on an exception: {}", e.what());
+          lived = fail(ErrorCode::kInternal, fmt::format("the daemon ended on an exception: {}", e.what()));
         }
-      } else {
-        code = result;
       }
       context.stop();
     });
     context.run();
   }
-  return code;
+  if (!lived) return cannot_start(std::move(lived).error());
+  return {};
 }
 
 }  // namespace lm::app

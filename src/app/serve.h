@@ -1,9 +1,13 @@
 // `llm-manager serve`: the daemon, from its options to its exit code.
 #pragma once
 
+#include <cstdint>
+#include <expected>
 #include <filesystem>
 #include <string>
 #include <vector>
+
+#include "base/error.h"
 
 namespace lm::app {
 
@@ -13,11 +17,17 @@ struct ServeOptions {
   std::vector<std::filesystem::path> models;  // model folders beside the configuration's
   std::filesystem::path data;                 // empty: the user's data folder
   std::string log_level;                      // empty: the configuration's
+  std::filesystem::path record;               // the event log; empty: LLM_MANAGER_EVENT_LOG, else none
+};
+
+// Why it could not start, and the exit code that says so to scripts.
+struct NotStarted {
+  enum Code : std::uint8_t { kCannotStart = 1, kWrongSettings = 2 } code = kCannotStart;
+  Error error;
 };
 
 // Runs until SIGTERM or SIGINT. Prints "listening on http://HOST:PORT" on standard output once it can be
-// used. 0: it stopped as it was told; 1: it could not start, and said why on standard error; 2: the
-// configuration is wrong.
-int serve(const ServeOptions& options);
+// used. It says nothing else there: whoever called tells why it did not start.
+std::expected<void, NotStarted> serve(const ServeOptions& options);
 
 }  // namespace lm::app

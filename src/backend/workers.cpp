@@ -53,9 +53,15 @@ std::vector<std::string> capabilities(const wire::Capabilities& c) {
 }  // namespace
 
 struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
+  // Conversations that a worker is writing down.
+  struct Saving {
+    wire::SaveStates what;
+    Latch done;
+    std::optional<wire::StatesSaved> outcome;
+  };
   // One process. Shared by the table that lists it and the coroutine that listens to it.
   struct Worker {
-    explicit Worker(const asio::any_io_executor& e) : greeted(e) {}
+    explicit Worker(const asio::any_io_executor& e) : greeted(e), restored(e) {}
 
     std::optional<os::Subprocess> process;
     std::optional<os::LineLink> link;
@@ -72,17 +78,24 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
     bool stopping = false;
     std::chrono::steady_clock::time_point started_at, ordered_at;
     Duration start_took{};  // of the process, where the load had to wait for it
+    bool gone = false;
     std::optional<ProcessReading> before_stop;
     std::optional<WorkerReport> report;
+    bool keeps_states = false;
+    bool restoring = false;                     // its load named states
+    Latch restored;                             // it told what became of them, or never will
+    std::optional<wire::Restored> restoration;  // what it told
+    std::optional<Saving> saving;
     std::shared_ptr<http::Client> client;
   };
   using WorkerPtr = std::shared_ptr<Worker>;
 
-  Impl(asio::any_io_executor e, WorkersOptions o, Listener l, Measure m)
+  Impl(asio::any_io_executor e, WorkersOptions o, Listener l, Measure m, Conversations* c)
       : executor(std::move(e)),
         options(std::move(o)),
         listener(std::move(l)),
         measure(std::move(m)),
+        conversations(c),
         gate(executor),
         standby_timer(executor) {}
 
@@ -90,6 +103,7 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
   WorkersOptions options;
   Listener listener;
   Measure measure;
+  Conversations* conversations;
   Gate gate;
   std::string engine;
   std::map<InstanceId, WorkerPtr> workers;
@@ -123,7 +137,9 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
     }
     std::vector<std::string> environment = os::environment_of_ours(
         {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES",
-         "CUDA_DEVICE_ORDER", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES"});
+         "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES"});
+    // cuda0 is to be the same card for the engine and for the driver that measures it.
+    environment.emplace_back("CUDA_DEVICE_ORDER=PCI_BUS_ID");
     // Huge pages for what malloc maps: a third off the time of a load (docs/performance.md).
     environment.emplace_back("GLIBC_TUNABLES=glibc.malloc.hugetlb=1");
     os::SpawnOptions spawn_options{.arguments = std::move(arguments),
@@ -216,7 +232,7 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
   void on(const WorkerPtr& worker, const wire::Ready& m) {
     if (!is_current(worker, m.generation) || worker->answered) return;
     worker->answered = true;
-    const Duration took = since(worker->ordered_at);
+    worker->keeps_states = m.keeps_states;
     worker->report = WorkerReport{.memory = m.memory,
                                   .slots = m.slots,
                                   .context = m.context,
@@ -225,6 +241,21 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
     worker->client = std::make_shared<http::Client>(
         executor, http::Endpoint::unix_socket(worker->socket.string()),
         http::ClientOptions{.kept_connections = 32, .kept_for = std::chrono::seconds(3)});
+    if (!worker->restoring) return become_ready(worker, m);
+    run([worker, m](auto self) { return self->await_restored(worker, m); });
+  }
+
+  // It is loaded; nobody is told so before its conversations are back, or are given up.
+  Task<> await_restored(WorkerPtr worker, wire::Ready ready) {
+    if (worker->keeps_states) co_await worker->restored.wait(options.restore_limit);
+    conversations->restored(*worker->order, worker->restoration);
+    if (worker->gone) co_return;
+    if (worker->restoration) ready.phases.push_back({"restore", worker->restoration->took});
+    become_ready(worker, ready);
+  }
+
+  void become_ready(const WorkerPtr& worker, const wire::Ready& m) {
+    const Duration took = since(worker->ordered_at);
     DeviceBytes engines;
     for (const DeviceMemory& device : m.memory)
       engines.add(device.device, device.weights + device.context + device.compute);
@@ -248,6 +279,18 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
     tell_failed(worker, m.error);
   }
 
+  void on(const WorkerPtr& worker, const wire::Restored& m) {
+    if (!is_current(worker, m.generation) || worker->restored.is_open()) return;
+    worker->restoration = m;
+    worker->restored.open();
+  }
+
+  void on(const WorkerPtr& worker, const wire::StatesSaved& m) {
+    if (!worker->saving || worker->saving->what.id != m.id) return;
+    worker->saving->outcome = m;
+    worker->saving->done.open();
+  }
+
   // Answers of throw-away workers only; inspect() listens to those itself.
   void on(const WorkerPtr&, const wire::Inspected&) {}
   void on(const WorkerPtr&, const wire::DevicesListed&) {}
@@ -264,7 +307,10 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
   void ended(const WorkerPtr& worker, const os::ExitStatus& status) {
     worker->record.reset();
     worker->client.reset();
+    worker->gone = true;
     worker->greeted.open();
+    worker->restored.open();
+    if (worker->saving) worker->saving->done.open();
     if (worker == standby) {
       standby.reset();
       if (closed) return;
@@ -277,6 +323,7 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
     }
     if (!worker->order) return;
     workers.erase(worker->order->instance);
+    if (conversations != nullptr) conversations->ended(*worker->order);
     WorkerExited event{.instance = worker->order->instance,
                        .generation = worker->order->generation,
                        .how = to_string(status),
@@ -303,6 +350,9 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
     if (std::exchange(worker->load_sent, true)) return;
     const LoadOrder& order = *worker->order;
     worker->start_took = std::max(Duration(), std::chrono::steady_clock::now() - worker->ordered_at);
+    std::vector<SlotState> states;
+    if (conversations != nullptr) states = conversations->restore(order);
+    worker->restoring = !states.empty();
     const wire::Load load{.generation = order.generation,
                           .kind = order.model.kind,
                           .path = order.model.artifact.path,
@@ -310,7 +360,7 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
                           .options = order.options,
                           .alias = order.model.id.str(),
                           .sampling = order.model.sampling,
-                          .slot_folder = options.state_folder};
+                          .states = std::move(states)};
     std::string line = wire::encode(wire::ToWorker(load));
     line.pop_back();  // the link adds the line's end
     if (auto sent = worker->link->write_line(line); !sent) tell_failed(worker, sent.error());
@@ -355,11 +405,67 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
       return;
     }
     worker->before_stop = measure(worker->process->identity());
-    run([worker, grace](auto) -> Task<> { co_await worker->process->stop(grace); });
+    run([worker, grace](auto self) { return self->save_and_end(worker, grace); });
     // Behind the signal: it starts while the other one's memory is given back.
     asio::post(executor, [weak = weak_from_this()] {
       if (const auto self = weak.lock()) self->want_standby();
     });
+  }
+
+  Task<> save_and_end(WorkerPtr worker, Duration grace) {
+    if (can_save(worker)) {
+      const auto began = std::chrono::steady_clock::now();
+      if (worker->saving) {
+        cancel_save(worker);
+        const Latch done = worker->saving->done;
+        co_await done.wait(options.save_limit);
+      }
+      if (auto what = conversations->save(*worker->order, Conversations::Occasion::kEnding)) {
+        co_await save(worker, *std::move(what), options.save_limit);
+        listener.saved(worker->order->instance, since(began));
+      }
+    }
+    co_await worker->process->stop(grace);
+  }
+
+  // ---- conversations
+
+  bool can_save(const WorkerPtr& worker) const {
+    return conversations != nullptr && worker->keeps_states && worker->client != nullptr &&
+           !worker->process->has_ended();
+  }
+
+  Task<> save(WorkerPtr worker, wire::SaveStates what, Duration limit) {
+    worker->saving.emplace(Saving{.what = what, .done = Latch(executor), .outcome = {}});
+    const Latch done = worker->saving->done;
+    if (send(worker, what)) co_await done.wait(limit);
+    // Another one's, where this was given up and the worker was then told to save again.
+    std::optional<wire::StatesSaved> outcome;
+    if (worker->saving && worker->saving->what.id == what.id) {
+      outcome = std::move(worker->saving->outcome);
+      worker->saving.reset();
+    }
+    conversations->saved(*worker->order, what, outcome);
+  }
+
+  bool send(const WorkerPtr& worker, const wire::ToWorker& message) {
+    std::string line = wire::encode(message);
+    line.pop_back();  // the link adds the line's end
+    return worker->link->write_line(line).has_value();
+  }
+
+  void cancel_save(const WorkerPtr& worker) { send(worker, wire::CancelSave{worker->saving->what.id}); }
+
+  WorkerPtr find(InstanceId instance) const {
+    const auto it = workers.find(instance);
+    return it == workers.end() ? nullptr : it->second;
+  }
+
+  void checkpoint(InstanceId instance) {
+    const WorkerPtr worker = find(instance);
+    if (!worker || worker->stopping || worker->saving || !can_save(worker)) return;
+    if (auto what = conversations->save(*worker->order, Conversations::Occasion::kIdle))
+      run([worker, what](auto self) { return self->save(worker, *what, self->options.checkpoint_limit); });
   }
 
   // ---- the standby
@@ -431,6 +537,8 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
                              .quantization = found->quantization,
                              .chat_template = found->chat_template,
                              .fingerprint = found->fingerprint,
+                             .keeps_conversations = found->keeps_conversations,
+                             .conversations = found->conversations,
                              .parameters = found->parameters,
                              .size = found->size,
                              .context_train = found->context_train,
@@ -442,9 +550,10 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
   }
 };
 
-Workers::Workers(asio::any_io_executor executor, WorkersOptions options, Listener listener, Measure measure)
+Workers::Workers(asio::any_io_executor executor, WorkersOptions options, Listener listener, Measure measure,
+                 Conversations* conversations)
     : impl_(std::make_shared<Impl>(std::move(executor), std::move(options), std::move(listener),
-                                   std::move(measure))) {}
+                                   std::move(measure), conversations)) {}
 
 Workers::~Workers() {
   impl_->closed = true;
@@ -479,6 +588,14 @@ void Workers::stop(InstanceId instance, Generation generation, Duration grace) {
 Task<Result<Inspection>> Workers::inspect(std::filesystem::path path, LoadOptions options) {
   const auto impl = impl_;
   co_return co_await impl->inspect(std::move(path), std::move(options));
+}
+
+void Workers::checkpoint(InstanceId instance) {
+  impl_->checkpoint(instance);
+}
+void Workers::cancel_checkpoint(InstanceId instance) {
+  if (const auto worker = impl_->find(instance); worker && worker->saving && !worker->stopping)
+    impl_->cancel_save(worker);
 }
 
 std::shared_ptr<http::Client> Workers::client(InstanceId instance) const {

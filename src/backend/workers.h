@@ -11,6 +11,8 @@
 
 #include <boost/asio/any_io_executor.hpp>
 
+#include "backend/conversations.h"
+#include "backend/load_order.h"
 #include "base/result.h"
 #include "base/task.h"
 #include "domain/event.h"
@@ -22,6 +24,8 @@ namespace lm::backend {
 // What a file says of itself, read in a sandbox, and what it would take with the options asked about.
 struct Inspection {
   std::string name, architecture, quantization, chat_template, fingerprint;
+  bool keeps_conversations = false;  // while it is out of memory
+  std::string conversations;         // why, or why not
   std::int64_t parameters = 0;
   Bytes size;
   int context_train = 0;
@@ -40,20 +44,17 @@ struct WorkerReport {
 };
 
 struct WorkersOptions {
-  std::filesystem::path program;       // llm-worker
-  std::filesystem::path run_folder;    // sockets and records of running workers
-  std::filesystem::path state_folder;  // slots' saved states; empty: none are saved
-  std::filesystem::path log_file;      // of the workers' own lines
+  std::filesystem::path program;     // llm-worker
+  std::filesystem::path run_folder;  // sockets and records of running workers
+
+  std::filesystem::path log_file;  // of the workers' own lines
   bool standby = true;
   Duration start_limit = std::chrono::seconds(20);  // from exec to hello
   Duration inspect_limit = std::chrono::seconds(10);
-};
-
-struct LoadOrder {
-  InstanceId instance;
-  Generation generation;
-  Model model;
-  LoadOptions options;
+  // A conversation that takes longer is read again instead.
+  Duration restore_limit = std::chrono::seconds(10);
+  Duration save_limit = std::chrono::seconds(5);        // before a worker ends
+  Duration checkpoint_limit = std::chrono::minutes(1);  // of an idle one
 };
 
 // One thread, the one that starts processes. Everything it starts dies with it.
@@ -64,12 +65,15 @@ class Workers {
   struct Listener {
     std::function<void(Event)> post;
     std::function<void(ModelId, InstanceId, std::vector<Phase>)> phases;  // of a load that has succeeded
-    std::function<void(std::string_view)> log;                            // a line for people
+    std::function<void(InstanceId, Duration)> saved;  // how long its end waited for its conversations
+    std::function<void(std::string_view)> log;        // a line for people
   };
   // Reads what a process holds; empty where it cannot be told.
   using Measure = std::function<std::optional<ProcessReading>(os::ProcessIdentity)>;
 
-  Workers(boost::asio::any_io_executor executor, WorkersOptions options, Listener listener, Measure measure);
+  // `conversations`, which may be null, must outlive it.
+  Workers(boost::asio::any_io_executor executor, WorkersOptions options, Listener listener, Measure measure,
+          Conversations* conversations);
   ~Workers();
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
@@ -81,6 +85,12 @@ class Workers {
   void load(LoadOrder order);
   void stop(InstanceId instance, Generation generation, Duration grace);
   Task<Result<Inspection>> inspect(std::filesystem::path path, LoadOptions options);
+
+  // Saves the conversations of a ready worker and lets it go on. Nothing happens where that is under way, or
+  // the worker is ending.
+  void checkpoint(InstanceId instance);
+  // Somebody wants an answer of it: a checkpoint under way ends after the slot that is being written.
+  void cancel_checkpoint(InstanceId instance);
 
   // The connection pool to a ready worker; null where there is none of that instance, or it has died and
   // nobody was told yet.

@@ -1,11 +1,18 @@
 #include "base/gate.h"
 
+#include <exception>
+#include <list>
 #include <vector>
 
 #include <boost/asio/as_tuple.hpp>
+#include <boost/asio/bind_cancellation_slot.hpp>
+#include <boost/asio/cancellation_signal.hpp>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <boost/system/system_error.hpp>
 
 namespace lm {
 
@@ -21,6 +28,7 @@ struct Gate::State {
 
   asio::any_io_executor executor;
   std::vector<asio::steady_timer*> waiters;
+  std::list<asio::cancellation_signal> started;
   std::size_t inside = 0;
   bool closed = false;
 };
@@ -55,6 +63,30 @@ bool Gate::closed() const {
 }
 std::size_t Gate::inside() const {
   return state_->inside;
+}
+
+bool Gate::start(Task<void> task) {
+  auto hold = enter();
+  if (!hold) return false;
+  const auto signal = state_->started.emplace(state_->started.end());
+  asio::co_spawn(
+      state_->executor, std::move(task),
+      asio::bind_cancellation_slot(
+          signal->slot(), [signal, state = state_, hold = std::move(*hold)](std::exception_ptr thrown) mutable {
+            // Not from inside of its own emission: cancel() may be on the way through the list.
+            asio::post(state->executor, [signal, state, hold = std::move(hold)] { state->started.erase(signal); });
+            if (!thrown) return;
+            try {
+              std::rethrow_exception(thrown);
+            } catch (const boost::system::system_error& error) {
+              if (error.code() != asio::error::operation_aborted) throw;
+            }
+          }));
+  return true;
+}
+
+void Gate::cancel() {
+  for (asio::cancellation_signal& signal : state_->started) signal.emit(asio::cancellation_type::terminal);
 }
 
 Task<bool> Gate::wait_empty(Duration limit) {

@@ -46,6 +46,12 @@ class Gate {
   bool closed() const;
   std::size_t inside() const;
 
+  // Runs `task` inside, on the executor, until it ends. False once closed: then it never begins. An exception
+  // that leaves it, other than its own cancellation's, is thrown out of the executor's run().
+  bool start(Task<void> task);
+  // Ends the waits of everything that start() has begun: those tasks leave by asio's operation_aborted.
+  void cancel();
+
   // True when nobody is inside any more, false when `limit` passed first. Several may wait. Does not close.
   Task<bool> wait_empty(Duration limit);
 

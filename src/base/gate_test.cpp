@@ -1,8 +1,13 @@
 #include "base/gate.h"
 
+#include <memory>
+#include <stdexcept>
+
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 #include <gtest/gtest.h>
+
+#include "base/latch.h"
 
 namespace lm {
 namespace {
@@ -93,6 +98,51 @@ TEST(Gate, HoldsMayOutliveIt) {
     hold = gate.enter();
   }
   hold.reset();
+}
+
+TEST_F(GateTest, RunsTasksInside) {
+  Latch latch(context.get_executor());
+  bool done = false;
+  const auto work = [](Latch awaited, bool* into) -> Task<> {
+    co_await awaited.wait(std::chrono::hours(1));
+    *into = true;
+  };
+  EXPECT_TRUE(gate.start(work(latch, &done)));
+  context.poll();
+  EXPECT_EQ(gate.inside(), 1u);
+  gate.close();
+  EXPECT_FALSE(gate.start(work(latch, &done))) << "none begins once it is closed";
+  latch.open();
+  context.poll();
+  EXPECT_TRUE(done);
+  EXPECT_EQ(gate.inside(), 0u);
+}
+
+TEST_F(GateTest, CancelsWhatItRuns) {
+  const Latch never(context.get_executor());
+  int ended = 0;
+  const auto work = [](Latch awaited, int* count) -> Task<> {
+    const std::shared_ptr<void> at_end(nullptr, [count](void*) { ++*count; });
+    co_await awaited.wait(std::chrono::hours(1));
+    ADD_FAILURE() << "a cancelled wait does not return";
+  };
+  for (int i = 0; i < 3; ++i) gate.start(work(never, &ended));
+  context.poll();
+  EXPECT_EQ(gate.inside(), 3u);
+  gate.cancel();
+  context.poll();
+  EXPECT_EQ(ended, 3);
+  EXPECT_EQ(gate.inside(), 0u);
+}
+
+TEST_F(GateTest, OtherExceptionsComeOut) {
+  gate.start([]() -> Task<> {
+    throw std::logic_error("broken");
+    co_return;
+  }());
+  EXPECT_THROW(context.poll(), std::logic_error);
+  context.poll();
+  EXPECT_EQ(gate.inside(), 0u);
 }
 
 }  // namespace

@@ -67,13 +67,17 @@ struct Provider {
   bool operator==(const Provider&) const = default;
 };
 
-// A server that we start, and that speaks OpenAI's API.
+// A server that we start, and that speaks OpenAI's API. ${port} and ${socket} in its arguments and
+// environment are filled in when it is started.
 struct CommandEntry {
   std::vector<std::string> command;  // program and arguments; no shell
-  std::string base_url;
+  std::string base_url;              // empty: by ${port} or ${socket}, one of which the command then has
   std::string working_folder;
   std::map<std::string, std::string> environment;
   std::vector<std::string> models;
+  std::string health;    // a path; empty: /health, else /v1/models
+  int stop_signal = 15;  // SIGTERM
+  Duration start_timeout = std::chrono::minutes(10);
   bool operator==(const CommandEntry&) const = default;
 };
 
@@ -87,6 +91,8 @@ struct DeviceEntry {
 struct State {
   Bytes memory = gib(1);
   Bytes disk = gib(4);
+  Duration checkpoint_idle =
+      std::chrono::seconds(10);  // saved also after so long without a request; 0: never
   bool operator==(const State&) const = default;
 };
 

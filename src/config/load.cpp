@@ -279,9 +279,28 @@ class CrossCheck {
       if (command.command.empty())
         refuse(fmt::format("commands.{}.command", name),
                "is needed: the program and its arguments, as a list");
-      if (command.base_url.empty())
-        refuse(fmt::format("commands.{}.base_url", name), "is needed, such as http://127.0.0.1:8000/v1");
+      if (!command.command.empty() && command.base_url.empty() && !is_placed(command)) {
+        refuse(fmt::format("commands.{}.base_url", name),
+               "is needed, such as http://127.0.0.1:8000/v1, or ${port} or ${socket} in the command");
+      }
+      if (command.models.empty()) {
+        refuse(fmt::format("commands.{}.models", name),
+               "is needed: the models it serves, since it cannot be asked before it runs");
+      }
+      if (!command.health.empty() && !command.health.starts_with('/')) {
+        refuse(fmt::format("commands.{}.health", name),
+               fmt::format("expected a path such as /health, found \"{}\"", command.health));
+      }
     }
+  }
+
+  // Whether the command says itself where it listens.
+  static bool is_placed(const CommandEntry& command) {
+    const auto has = [](const std::string& text) {
+      return text.find("${port}") != std::string::npos || text.find("${socket}") != std::string::npos;
+    };
+    return std::ranges::any_of(command.command, has) ||
+           std::ranges::any_of(command.environment, [&](const auto& one) { return has(one.second); });
   }
 
   void listen() {

@@ -132,6 +132,11 @@ commands:
     base_url: http://127.0.0.1:8000/v1
     environment: {A: "1", B: }
     working_folder: ~/vllm
+    models: X
+    health: /ping
+    stop_signal: sigint
+    start_timeout: 20min
+  router: {command: [llama-server, --port, "${port}"], models: [a, b]}
 residency: {mode: fit, linger: 1min, max_loaded: 2, keep_alive: 10min}
 scheduling: {quantum_min: 1s, quantum_factor: 4, age_cap_interactive: 20s, age_cap_batch: 5min, drain_limit: 500ms,
   wait_interactive: 2min, wait_batch: 30min, queue_per_model: 10, queue_total: 20}
@@ -178,6 +183,11 @@ log: {level: debug, file: lm.log}
   EXPECT_THAT(config.commands.at("vllm").command, ElementsAre("vllm", "serve", "X"));
   EXPECT_EQ(config.commands.at("vllm").environment.at("A"), "1");
   EXPECT_EQ(config.commands.at("vllm").working_folder, "/home/lucy/vllm");
+  EXPECT_THAT(config.commands.at("vllm").models, ElementsAre("X"));
+  EXPECT_EQ(config.commands.at("vllm").health, "/ping");
+  EXPECT_EQ(config.commands.at("vllm").stop_signal, 2);
+  EXPECT_EQ(config.commands.at("vllm").start_timeout, 20min);
+  EXPECT_EQ(config.commands.at("router").stop_signal, 15);
   EXPECT_EQ(config.settings.residency.mode, ResidencyMode::kFit);
   EXPECT_EQ(config.settings.residency.linger, 1min);
   EXPECT_EQ(config.settings.residency.max_loaded, 2);
@@ -295,7 +305,16 @@ TEST(Load, ValuesAreCheckedAgainstEachOther) {
               ElementsAre(HasSubstr("5 is more than max_tokens, 4")));
   EXPECT_THAT(problems("providers:\n  p:\n"),
               ElementsAre(HasSubstr(":2:3: providers.p.base_url: is needed")));
-  EXPECT_THAT(problems("commands: {p: }"), SizeIs(2));
+  EXPECT_THAT(problems("commands: {p: }"),
+              ElementsAre(HasSubstr("p.command: is needed"), HasSubstr("p.models: is needed")));
+  EXPECT_THAT(problems("commands: {p: {command: [x, --port, 1], models: m}}"),
+              ElementsAre(HasSubstr("p.base_url: is needed")));
+  EXPECT_THAT(good("commands: {p: {command: x, environment: {S: \"${socket}\"}, models: m}}").warnings,
+              IsEmpty());
+  EXPECT_THAT(problems("commands: {p: {command: [x, \"${port}\"], models: m, health: ping}}"),
+              ElementsAre(HasSubstr("p.health: expected a path")));
+  EXPECT_THAT(problems("commands: {p: {command: [x, \"${port}\"], models: m, stop_signal: SIGTREM}}"),
+              ElementsAre(HasSubstr("did you mean SIGTERM?")));
   EXPECT_THAT(problems("models: {coder: x}\nroles: {chat: codr}"),
               ElementsAre(HasSubstr("roles.chat: no model named codr, did you mean coder?")));
   EXPECT_THAT(problems("limits: {retry_first: 1h}"), SizeIs(1));

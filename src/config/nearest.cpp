@@ -17,9 +17,8 @@ char folded(char c) {
   return c == '-' ? '_' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
 }
 
-}  // namespace
-
-int edit_distance(std::string_view a, std::string_view b) {
+// Edits from all of `a` to the first j letters of `b`, for each j.
+std::vector<int> edits_to_beginnings(std::string_view a, std::string_view b) {
   a = a.substr(0, kLongestWord);
   b = b.substr(0, kLongestWord);
   const std::size_t width = b.size() + 1;
@@ -39,7 +38,18 @@ int edit_distance(std::string_view a, std::string_view b) {
       }
     }
   }
-  return cost.back();
+  cost.erase(cost.begin(), cost.end() - static_cast<std::ptrdiff_t>(width));
+  return cost;
+}
+
+}  // namespace
+
+int edit_distance(std::string_view a, std::string_view b) {
+  return edits_to_beginnings(a, b).back();
+}
+
+int edit_distance_to_beginning(std::string_view word, std::string_view name) {
+  return std::ranges::min(edits_to_beginnings(word, name));
 }
 
 std::optional<std::string> nearest(std::string_view word, std::span<const std::string> candidates) {

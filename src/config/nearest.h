@@ -12,6 +12,9 @@ namespace lm::config {
 // case count as equal, - and _ too.
 int edit_distance(std::string_view a, std::string_view b);
 
+// The same to `name` or to the beginning of it that is nearest: people know the start of a long name.
+int edit_distance_to_beginning(std::string_view word, std::string_view name);
+
 // The candidate nearest to `word`, if it is near enough to be meant: within a third of its letters. Ties: the
 // first.
 std::optional<std::string> nearest(std::string_view word, std::span<const std::string> candidates);

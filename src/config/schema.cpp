@@ -1,5 +1,6 @@
 #include "config/schema.h"
 
+#include <csignal>
 #include <limits>
 
 #include "config/value.h"
@@ -132,17 +133,32 @@ void add_upstreams(std::vector<Key>& keys) {
   add(key("providers.*.location", location_type(), LM_AT(c.providers.at(name).location),
           "Whether it shares this machine's devices: auto (by its address), local or remote."));
 
-  add(key("commands.*.command", texts_type("a program and its arguments, as a list"),
-          LM_AT(c.commands.at(name).command), "Program and arguments, without a shell.",
-          "[vllm, serve, \"Qwen/Qwen3-8B\", \"--port\", \"8000\"]"));
-  add(key("commands.*.base_url", url_type(), LM_AT(c.commands.at(name).base_url), "Where it then listens.",
+  add(key(
+      "commands.*.command", texts_type("a program and its arguments, as a list"),
+      LM_AT(c.commands.at(name).command),
+      "Program and arguments, without a shell. ${port} is base_url's port or a free one, ${socket} a path.",
+      "[vllm, serve, \"Qwen/Qwen3-8B\", \"--port\", \"${port}\"]"));
+  add(key("commands.*.base_url", url_type(), LM_AT(c.commands.at(name).base_url),
+          "Where it then listens; on ${port} or ${socket} where it is not given.",
           "http://127.0.0.1:8000/v1"));
+  add(key("commands.*.models", texts_type("a list of models"), LM_AT(c.commands.at(name).models),
+          "The models it serves: it cannot be asked before it runs.", "[\"Qwen/Qwen3-8B\"]"));
   add(key("commands.*.working_folder", text_type("a path"), LM_AT(c.commands.at(name).working_folder),
           "Where it is started.", "vllm"));
   add(key("commands.*.environment", text_map_type(), LM_AT(c.commands.at(name).environment),
-          "Variables to set for it.", "{HF_HUB_OFFLINE: \"1\"}"));
-  add(key("commands.*.models", texts_type("a list of models"), LM_AT(c.commands.at(name).models),
-          "The models it serves; what it lists itself where it is not given.", "[\"Qwen/Qwen3-8B\"]"));
+          "Variables to set for it; ${port} and ${socket} here too.", "{HF_HUB_OFFLINE: \"1\"}"));
+  add(key("commands.*.health", text_type("a path such as /health"), LM_AT(c.commands.at(name).health),
+          "What answers 200 once it is ready; /health, else /v1/models where it is not given.", "/health"));
+  add(key("commands.*.start_timeout", duration_type(std::chrono::milliseconds(1)),
+          LM_AT(c.commands.at(name).start_timeout), "How long it may take to be ready.", "10min"));
+  add(key("commands.*.stop_signal",
+          choice_type<int>({{"SIGTERM", SIGTERM},
+                            {"SIGINT", SIGINT},
+                            {"SIGQUIT", SIGQUIT},
+                            {"SIGHUP", SIGHUP},
+                            {"SIGKILL", SIGKILL}}),
+          LM_AT(c.commands.at(name).stop_signal), "What ends it; SIGKILL follows after ten seconds.",
+          "SIGTERM"));
 }
 
 void add_policy(std::vector<Key>& keys) {
@@ -186,6 +202,8 @@ void add_policy(std::vector<Key>& keys) {
           "and after an eviction."));
   add(key("limits.stop_grace", duration_type(), LM_AT(c.settings.limits.stop_grace),
           "Between asking a worker to end and ending it."));
+  add(key("limits.yield", duration_type(std::chrono::milliseconds(1)), LM_AT(c.settings.limits.yield),
+          "How long an upstream may take to give up what it holds on our devices."));
   add(key("limits.release_cap", duration_type(), LM_AT(c.settings.limits.release_cap),
           "How long freed memory may take to show before the rest is reported with its holders."));
   add(key("limits.load_silence", duration_type(std::chrono::seconds(1)),
@@ -212,6 +230,8 @@ void add_policy(std::vector<Key>& keys) {
   add(key("state.memory", bytes_type(), LM_AT(c.state.memory),
           "Kept in memory of conversations whose model is unloaded;"));
   add(key("state.disk", bytes_type(), LM_AT(c.state.disk), "and on disk."));
+  add(key("state.checkpoint_idle", duration_type(), LM_AT(c.state.checkpoint_idle),
+          "They are also saved, against a crash, when their model had nothing to do for so long; 0: never."));
 }
 
 void add_surroundings(std::vector<Key>& keys) {

@@ -18,6 +18,14 @@ Error unavailable(std::string message, std::string reason, std::optional<Duratio
           .retry_after = retry_after};
 }
 
+Error not_ours(const Entry& entry, std::string_view why) {
+  return {.code = ErrorCode::kInvalidArgument,
+          .message = fmt::format("{} is not ours to {}", entry.model.id.str(), why),
+          .reason = "not_local",
+          .fields = {},
+          .retry_after = {}};
+}
+
 }  // namespace
 
 Commands Arbiter::step(const Event& event, TimePoint now) {
@@ -31,8 +39,11 @@ Commands Arbiter::step(const Event& event, TimePoint now) {
 
 void Arbiter::decide(DecisionKind kind, const ModelId& model, std::string why,
                      std::vector<Error::Field> fields) {
-  emit(RecordDecision{
-      Decision{.kind = kind, .model = model, .why = std::move(why), .fields = std::move(fields)}});
+  const Entry* entry = find(model);
+  emit(RecordDecision{Decision{.kind = kind,
+                               .model = entry != nullptr ? told_as(*entry) : model,
+                               .why = std::move(why),
+                               .fields = std::move(fields)}});
 }
 
 // ---- clients
@@ -49,10 +60,18 @@ void Arbiter::on(const RequestArrived& e) {
                    .retry_after = {}});
   }
   if (const Hold* hold = hold_on(*entry)) return reject(held_error(*entry, *hold));
-  const bool serves = entry->state() == InstanceState::kReady;
+  Entry* seat = seat_of(*entry);
+  const bool serves = seat == entry && entry->state() == InstanceState::kReady;
   if (entry->model.problem && !serves) return reject(*entry->model.problem);
-  if (entry->state() == InstanceState::kFailed) {
-    const Instance& failed = *entry->instance;
+  if (seat == nullptr) {
+    choose_remote(*entry);
+    direct_.insert(e.request);
+    leases_.emplace(e.request, e.model);
+    return emit(GrantLease{e.request, InstanceId(), Generation(), e.model});
+  }
+  if (contends(*seat)) remote_choice_.reset();
+  if (seat->state() == InstanceState::kFailed) {
+    const Instance& failed = *seat->instance;
     if (!failed.retry_at || now_ < *failed.retry_at) {
       Error error = *failed.failure;
       if (failed.retry_at) error.retry_after = *failed.retry_at - now_;
@@ -61,10 +80,11 @@ void Arbiter::on(const RequestArrived& e) {
   }
   const auto& policy = settings_.scheduling;
   // Whoever is served at once takes no place in the queue that others have filled.
-  const bool at_once = serves && !backlog_.any(e.model) &&
-                       static_cast<int>(entry->instance->leases.size()) < entry->instance->slots;
+  const ModelId& queue = seat->model.id;
+  const bool at_once = seat->state() == InstanceState::kReady && !backlog_.any(queue) &&
+                       static_cast<int>(seat->instance->leases.size()) < seat->instance->slots;
   const bool total = backlog_.requests() >= policy.queue_total && !at_once;
-  if (total || backlog_.requests(e.model) >= policy.queue_per_model) {
+  if (total || backlog_.requests(queue) >= policy.queue_per_model) {
     return reject({.code = ErrorCode::kResourceExhausted,
                    .message = fmt::format("{} requests already wait{}; try again later",
                                           total ? policy.queue_total : policy.queue_per_model,
@@ -79,7 +99,8 @@ void Arbiter::on(const RequestArrived& e) {
   backlog_.add({.kind = Waiter::Kind::kRequest,
                 .request = e.request,
                 .job = {},
-                .model = e.model,
+                .model = queue,
+                .named = e.model,
                 .priority = e.priority,
                 .arrived = now_,
                 .deadline = e.deadline.value_or(now_ + longest)});
@@ -94,10 +115,11 @@ void Arbiter::on(const LeaseReleased& e) {
   LM_ASSERT(it != leases_.end(), "a lease ends once");
   Entry* entry = find(it->second);
   leases_.erase(it);
+  if (direct_.erase(e.request) > 0) return;
   // Of an earlier life, whose worker died, or cut off: no longer ours to wait for.
   if (entry == nullptr || !entry->instance || entry->instance->leases.erase(e.request) == 0) return;
   entry->instance->last_used = now_;
-  if (entry->state() == InstanceState::kReady) entry->failures = 0;
+  if (entry->state() == InstanceState::kReady) entry->failures = entry->deaths = 0;
 }
 
 // ---- administrators
@@ -115,6 +137,9 @@ void Arbiter::on(const LoadWanted& e) {
   }
   if (entry->model.problem && entry->state() != InstanceState::kReady)
     return refuse_job(*entry->model.problem);
+  Entry* seat = seat_of(*entry);
+  if (seat == nullptr) return emit(FinishJob{e.job, std::nullopt, {.changed = false}});
+  if (contends(*seat)) remote_choice_.reset();
   // An explicit load ends the holds: this model's, and the one over everything.
   if (entry->hold) {
     entry->hold.reset();
@@ -128,24 +153,26 @@ void Arbiter::on(const LoadWanted& e) {
            fmt::format("{} asked to load it: the hold over all local models ends", e.who));
   }
   entry->pin_rests = false;
-  if (entry->state() == InstanceState::kReady) {
-    entry->instance->last_used = now_;
-    return emit(FinishJob{e.job, std::nullopt, {.changed = false, .release = {}}});
+  if (seat->state() == InstanceState::kReady) {
+    seat->instance->last_used = now_;
+    return emit(FinishJob{e.job, std::nullopt, {.changed = false}});
   }
-  if (entry->state() == InstanceState::kFailed) {
+  if (seat->state() == InstanceState::kFailed) {
     // Somebody insists: the back-off is over, and what was only predicted is predicted anew.
-    forget(*entry);
-    if (entry->learned && entry->learned->source == FootprintSource::kPredicted) entry->learned.reset();
+    forget(*seat);
+    if (seat->learned && seat->learned->source == FootprintSource::kPredicted) seat->learned.reset();
   }
-  if (e.force && entry->state() == InstanceState::kQueued) entry->instance->force = true;
+  if (e.force && seat->state() == InstanceState::kQueued) seat->instance->force = true;
   backlog_.add({.kind = Waiter::Kind::kJob,
                 .request = {},
                 .job = e.job,
-                .model = e.model,
+                .model = seat->model.id,
+                .named = e.model,
                 .priority = PriorityClass::kInteractive,
                 .arrived = now_,
                 .deadline = now_ + settings_.scheduling.wait_batch,
-                .force = e.force});
+                .force = e.force,
+                .who = e.who});
 }
 
 void Arbiter::on(const UnloadWanted& e) {
@@ -161,10 +188,15 @@ void Arbiter::on(const UnloadWanted& e) {
                                   .retry_after = {}},
                             {}});
     }
-    targets.push_back(entry);
+    if (entry->model.remote && e.hold) {
+      return emit(FinishJob{e.job, not_ours(*entry, "hold: only local models are kept unloaded"), {}});
+    }
+    Entry* seat = seat_of(*entry);
+    if (seat == nullptr) return emit(FinishJob{e.job, std::nullopt, {.changed = false}});
+    targets.push_back(seat);
   } else {
     for (auto& [id, entry] : entries_) {
-      if (entry.model.family == Family::kLocal) targets.push_back(&entry);
+      if (is_local(entry)) targets.push_back(&entry);
     }
   }
 
@@ -242,6 +274,10 @@ void Arbiter::on(const PinChanged& e) {
                                 .retry_after = {}},
                           {}});
   }
+  if (entry->model.remote) {
+    return emit(
+        FinishJob{e.job, not_ours(*entry, "pin: its upstream decides how long it stays in memory"), {}});
+  }
   const bool changed = entry->is_pinned() != e.pinned;
   entry->pinned = e.pinned;
   entry->pin_rests = false;
@@ -252,7 +288,7 @@ void Arbiter::on(const PinChanged& e) {
 }
 
 void Arbiter::on(const JobAbandoned& e) {
-  if (backlog_.take(e.job)) return;
+  if (backlog_.take(e.job) || switch_jobs_.erase(e.job) > 0) return;
   const auto job = unload_jobs_.find(e.job);
   if (job == unload_jobs_.end()) return;  // finished already
   for (auto& [id, entry] : entries_) {
@@ -328,6 +364,7 @@ void Arbiter::on(const LoadSucceeded& e) {
   instance.turn_began = now_;
   instance.last_used = now_;
   entry->load_took = e.took;
+  if (!entry->is_seat()) entry->failures = 0;
   entry->learned = Footprint{e.held, FootprintSource::kMeasured};
   if (instance.committed) {
     const Duration cost = now_ - *instance.committed;
@@ -335,9 +372,15 @@ void Arbiter::on(const LoadSucceeded& e) {
   }
   emit(RecordFootprint{entry->model.id, instance.options, *entry->learned, e.took});
   enter(*entry, Trigger::kLoadSucceeded);
+  entry->stuck.reset();
+  JobResult result{.changed = true};
+  if (switch_ && switch_target_ == entry->model.id) {
+    close_switch(SwitchStage::kDone);
+    result.switched = last_switch_;
+    result.release = last_switch_->release;
+  }
   for (const Waiter& waiter : backlog_.take_jobs_and_pins(entry->model.id)) {
-    if (waiter.kind == Waiter::Kind::kJob)
-      emit(FinishJob{waiter.job, std::nullopt, {.changed = true, .release = {}}});
+    if (waiter.kind == Waiter::Kind::kJob) emit(FinishJob{waiter.job, std::nullopt, result});
   }
 }
 
@@ -361,7 +404,8 @@ void Arbiter::on(const WorkerExited& e) {
   const bool expected = entry->state() == InstanceState::kStopping;
   const bool was_ready = instance.was_ready();
   if (!e.held_before.empty()) {
-    instance.held = e.held_before;
+    // Of a device that does not tell bytes per process, the engine's own account stands.
+    for (const auto& [device, bytes] : e.held_before) instance.held.set(device, bytes);
     instance.reclaimable = e.reclaimable_before;
   }
   if (!expected) {
@@ -371,10 +415,10 @@ void Arbiter::on(const WorkerExited& e) {
       instance.failure = unavailable(fmt::format("the worker of {} {} while it {}", entry->model.id.str(),
                                                  e.how, was_ready ? "served" : "loaded"),
                                      "worker_died");
-      ++entry->failures;
+      ++(was_ready ? entry->deaths : entry->failures);
     }
     decide(DecisionKind::kFail, entry->model.id, instance.why);
-    if (!was_ready) reject_waiters(*entry, *instance.failure);
+    if (!was_ready) reject_waiters(*entry, fail_switch_to(*entry, *instance.failure));
   } else if (was_ready && !instance.outdated && !instance.held.empty()) {
     // What it grew to while it served is what the next life needs. One that never became ready, or has other
     // options than its model now, teaches nothing.
@@ -390,12 +434,7 @@ void Arbiter::on(const WorkerExited& e) {
     if (entry->state() != InstanceState::kDraining) instance.drain_began = now_;
     for (const auto& [device, bytes] : free_) instance.free_before.set(device, bytes);
   }
-  enter(*entry, Trigger::kWorkerExited);
-  instance.release_deadline = now_ + settings_.limits.release_cap;
-  instance.measure_at = now_;
-  instance.measure_gap = std::chrono::milliseconds(5);
-  emit(MeasureRelease{instance.id, instance.generation, DeviceBytes::max(instance.reserved, instance.held),
-                      now_});
+  await_release(*entry);
 }
 
 // ---- probes
@@ -404,6 +443,11 @@ void Arbiter::on(const ReleaseMeasured& e) {
   Entry* entry = find(e.instance, e.generation);
   if (entry == nullptr || entry->state() != InstanceState::kReclaiming) return;
   Instance& instance = *entry->instance;
+  if (e.method == ReleaseReport::kNotMeasured) {
+    if (now_ < instance.release_deadline) return measure_again(*entry);
+    claim_nothing(*entry);
+    return reclaimed(*entry, false);
+  }
   ReleaseReport& report = instance.report;
   report = {};
   std::set<DeviceId> touched;
@@ -431,15 +475,13 @@ void Arbiter::on(const ReleaseMeasured& e) {
   report.holders = e.holders;
   report.method = e.method;
   report.took = now_ - instance.drain_began;
-  report.proved = e.residual.empty();
+  // An upstream that says it still holds something is believed, unless its processes were seen not to.
+  report.proved = e.residual.empty() && (!instance.yield_error || e.method == "process");
   for (const DeviceReading& reading : e.devices) free_[reading.device] = reading.free;
 
   if (report.proved) return reclaimed(*entry, true);
   if (now_ >= instance.release_deadline) return reclaimed(*entry, false);
-  instance.measure_gap = std::min<Duration>(instance.measure_gap * 2, std::chrono::milliseconds(250));
-  instance.measure_at = now_ + instance.measure_gap;
-  emit(MeasureRelease{instance.id, instance.generation, DeviceBytes::max(instance.reserved, instance.held),
-                      instance.measure_at});
+  measure_again(*entry);
 }
 
 void Arbiter::on(const MemoryMeasured& e) {
@@ -463,6 +505,7 @@ void Arbiter::on(const MemoryMeasured& e) {
   for (const auto& [id, entry] : entries_) {
     if (is_charged(entry.state())) ours += entry.instance->held;
   }
+  states_measured_ = states_;
   for (const DeviceReading& reading : e.devices) {
     free_[reading.device] = reading.free;
     external_.set(reading.device,
@@ -470,18 +513,26 @@ void Arbiter::on(const MemoryMeasured& e) {
   }
 }
 
+void Arbiter::on(const StatesKept& e) {
+  states_ = e.memory;
+}
+
 // ---- configuration
 
 void Arbiter::on(const ModelsChanged& e) {
   for (auto& [id, entry] : entries_) entry.listed = false;
+  for (const Upstream& upstream : e.upstreams) {
+    if (upstream.shares_devices) list_seat(upstream);
+  }
   for (const Model& model : e.models) {
     const auto [it, fresh] = entries_.try_emplace(model.id);
     Entry& entry = it->second;
     const bool same = !fresh && entry.model.artifact == model.artifact && entry.model.load == model.load &&
-                      entry.model.kind == model.kind && entry.model.family == model.family;
+                      entry.model.kind == model.kind && entry.model.family == model.family &&
+                      entry.model.remote == model.remote;
     if (!fresh && !same) {
       entry.learned.reset();
-      entry.failures = 0;
+      entry.failures = entry.deaths = 0;
       if (entry.state() == InstanceState::kFailed) forget(entry);  // what failed is not what is there now
       if (entry.instance) entry.instance->outdated = true;
     }
@@ -490,11 +541,14 @@ void Arbiter::on(const ModelsChanged& e) {
   }
   for (auto& [id, entry] : entries_) {
     if (entry.listed) continue;
-    reject_waiters(entry, {.code = ErrorCode::kNotFound,
-                           .message = fmt::format("{} is no longer configured", id.str()),
-                           .reason = "model_not_found",
-                           .fields = {},
-                           .retry_after = {}});
+    const Error gone{.code = ErrorCode::kNotFound,
+                     .message = fmt::format("{} is no longer configured", id.str()),
+                     .reason = "model_not_found",
+                     .fields = {},
+                     .retry_after = {}};
+    reject_waiters(entry, gone);
+    if (const Entry* seat = seat_of(entry); seat != nullptr && seat != &entry)
+      reject(backlog_.take_named(seat->model.id, id), gone);
     if (entry.instance) entry.instance->outdated = true;
   }
   for (auto& [id, entry] : entries_) {
@@ -503,15 +557,18 @@ void Arbiter::on(const ModelsChanged& e) {
 }
 
 void Arbiter::on(const SettingsChanged& e) {
+  const bool became_exclusive = settings_.residency.mode != ResidencyMode::kExclusive &&
+                                e.settings.residency.mode == ResidencyMode::kExclusive;
   settings_ = e.settings;
   devices_ = e.devices;
+  if (became_exclusive) part_families();
 }
 
 void Arbiter::on(const DesiredRestored& e) {
   for (const auto& hold : e.holds) {
     if (hold.model.empty()) {
       hold_all_ = Hold{hold.who, hold.unix_ms};
-    } else if (Entry* entry = find(hold.model)) {
+    } else if (Entry* entry = find(hold.model); entry != nullptr && !entry->model.remote) {
       entry->hold = Hold{hold.who, hold.unix_ms};
     }
   }
@@ -537,8 +594,13 @@ void Arbiter::on(const ShutdownBegan& e) {
   }
   const Error error = unavailable("the daemon is shutting down", "shutting_down");
   const Duration left = std::max(Duration(), *shutdown_ - now_);
+  if (switch_) close_switch(SwitchStage::kCancelled, error);
   for (auto& [id, entry] : entries_) {
     reject_waiters(entry, error);
+    if (entry.is_seat() && is_charged(entry.state()) && entry.instance->leases.empty()) {
+      let_go(entry);
+      continue;
+    }
     switch (entry.state()) {
       case InstanceState::kQueued:
       case InstanceState::kReserved:

@@ -12,6 +12,9 @@
 //  - pinned instances are not evicted, serving ones drain first; a chosen victim takes no new request and is
 //    not revived;
 //  - with a slot free nobody waits for a loaded model, but while others want its room;
+//  - in exclusive mode no two families that share our devices are in memory together by our doing, and none
+//  is
+//    loaded before the other's release was measured;
 //  - every state that waits has a deadline, and the one timer is armed for the next of them.
 #pragma once
 
@@ -50,6 +53,17 @@ class Arbiter {
     bool any_release = false;
   };
 
+  // Which family the devices are for.
+  struct Selection {
+    Family family = Family::kLocal;
+    ModelId model;        // the last one chosen there
+    bool remote = false;  // it needs nothing of ours: the local models go after the linger
+  };
+  struct RemoteChoice {
+    ModelId model;
+    TimePoint at;
+  };
+
   // ---- arbiter.cpp: what each event means
   void on(const RequestArrived& e);
   void on(const RequestCancelled& e);
@@ -57,6 +71,7 @@ class Arbiter {
   void on(const LoadWanted& e);
   void on(const UnloadWanted& e);
   void on(const PinChanged& e);
+  void on(const SwitchWanted& e);  // arbiter_families.cpp
   void on(const JobAbandoned& e);
   void on(const FootprintPredicted& e);
   void on(const WorkerTaken& e);
@@ -64,8 +79,11 @@ class Arbiter {
   void on(const LoadSucceeded& e);
   void on(const LoadFailed& e);
   void on(const WorkerExited& e);
+  void on(const UpstreamYielded& e);  // arbiter_families.cpp
+  void on(const UpstreamSeen& e);     // arbiter_families.cpp
   void on(const ReleaseMeasured& e);
   void on(const MemoryMeasured& e);
+  void on(const StatesKept& e);
   void on(const ModelsChanged& e);
   void on(const SettingsChanged& e);
   void on(const DesiredRestored& e);
@@ -97,6 +115,39 @@ class Arbiter {
   std::vector<Entry*> queue_for_room();  // Queued with a known footprint, in the order of their turns
   Contention contention_for(const Entry& resident) const;
 
+  // ---- arbiter_families.cpp: one family at a time
+  Entry* seat_of(Entry& entry);  // where requests for it wait; null: nothing of ours is needed for it
+  const Entry* seat_of(const Entry& entry) const;
+  bool contends(const Entry& entry) const;
+  bool are_rivals(const Entry& a, const Entry& b) const;
+  std::vector<Entry*> rivals_of(const Entry& entry);
+  bool wait_for_devices(Entry& entry, const std::vector<Entry*>& rivals);
+  bool make_way(Entry& entry, const std::vector<Entry*>& rivals);
+  bool is_switching_to(const Entry& entry) const;
+  void leave_switch(const Entry& entry);
+  void ask_again(Entry& seat);
+  void choose_remote(const Entry& entry);
+  void settle_families();
+  int ready_locals() const;
+  void leave_for_remote();
+  void meet_intruders();
+  std::optional<TimePoint> linger_ends() const;
+  std::optional<TimePoint> intruder_due() const;
+  ModelId resident_of(const Entry& seat) const;
+  bool is_intruder(const Entry& entry) const;
+  std::optional<TimePoint> rivals_idle_since(const Entry& seat) const;
+  bool is_chosen(const Entry& entry) const;
+  void adopt(Entry& seat);
+  void note_release(Entry& entry, const ReleaseReport& report);
+  std::string wanted_by(const Entry& entry) const;
+  void let_go(Entry& seat);
+  void list_seat(const Upstream& upstream);
+  void part_families();
+  void open_switch(Selection to, const ModelId& target, std::string who, int to_release = 0);
+  void tell_switch(SwitchStage stage);
+  void close_switch(SwitchStage stage, std::optional<Error> error = {});
+  Error fail_switch_to(const Entry& entry, Error error);
+
   // ---- arbiter_lifecycle.cpp: the ways of an instance
   bool enter(Entry& entry, Trigger trigger);        // the only one who moves a machine; tells and remembers
   void begin(Entry& entry);                         // Absent or Failed -> Queued
@@ -106,6 +157,10 @@ class Arbiter {
   void fail_load(Entry& entry, Error error);
   void begin_drain(Entry& entry, EndCause cause, std::string why, Duration limit);
   void stop(Entry& entry);
+  void await_release(Entry& entry);  // Stopping -> Reclaiming
+  void measure(Entry& entry);
+  void measure_again(Entry& entry);
+  void claim_nothing(Entry& entry);
   void reclaimed(Entry& entry, bool proved);
   void forget(Entry& entry);
   void reject(const std::vector<Waiter>& waiters, const Error& error);
@@ -115,6 +170,7 @@ class Arbiter {
   // ---- what holds now
   Entry* find(InstanceId id, Generation generation);
   Entry* find(const ModelId& model);
+  bool is_local(const Entry& entry) const;
   const Hold* hold_on(const Entry& entry) const;
   Error held_error(const Entry& entry, const Hold& hold) const;
   Need need_of(const Entry& entry) const;
@@ -128,6 +184,9 @@ class Arbiter {
   Duration keep_alive(const Entry& entry) const;
   Duration back_off(const Entry& entry) const;
   bool pin_wants(const Entry& entry) const;
+  InstanceView view_of(const Entry& entry) const;
+  PublishedState remote_state(const Entry& entry) const;
+  void check_families() const;
   const Waiter* next_to_serve(const Entry& entry, const Contention& contention) const;
   std::optional<TimePoint> next_wakeup() const;
 
@@ -142,11 +201,23 @@ class Arbiter {
   std::vector<Device> devices_;
   std::map<DeviceId, Bytes> free_;  // last measured
   DeviceBytes external_;            // last measured use of processes that are not ours
+  Bytes states_;                    // of unloaded models' conversations, in the host's memory
+  Bytes states_measured_;           // of them, those that were there when external_ was measured
   std::map<ModelId, Entry> entries_;
   std::optional<Hold> hold_all_;
   Backlog backlog_;
   std::map<RequestId, ModelId> leases_;
   std::map<JobId, UnloadJob> unload_jobs_;
+  std::set<RequestId> direct_;  // leases of upstreams that need nothing of ours
+  Selection selected_;
+  std::optional<RemoteChoice> remote_choice_;  // made while local models are loaded: they may still be wanted
+  std::optional<Switch> switch_;               // under way
+  ModelId switch_target_;      // the entry whose readiness ends it; empty: nothing has to load
+  Selection selected_before_;  // it began, and again where it fails
+  TimePoint switch_began_;
+  std::optional<Switch> last_switch_;
+  std::set<JobId> switch_jobs_;  // wait for the end of a switch that loads nothing
+  std::uint64_t switches_ = 0;
   Duration swap_cost_ = std::chrono::seconds(2);  // S: gate closed to the next model ready, EWMA
   std::uint64_t last_instance_ = 0;
   std::uint64_t last_generation_ = 0;

@@ -212,11 +212,51 @@ TEST_F(Failure, OtherModelsAreUntouchedByACrash) {
   EXPECT_TRUE(world.granted(world.request("c", sec(1))));
 }
 
+TEST_F(Failure, ADeathWhileItServesNeverDelaysTheNextRequest) {
+  world.truth("a").fates = {LoadFate::kFails, LoadFate::kFails};
+  for (int i = 0; i < 2; ++i) {
+    world.load("a");
+    world.run_for(sec(3));
+  }
+  for (int deaths = 0; deaths < 6; ++deaths) {
+    make_ready("a");
+    world.request("a");
+    world.crash("a");
+    come_to("a", InstanceState::kFailed);
+    EXPECT_LE(*world.view("a").instance->retry_at, world.now()) << "after " << deaths + 1;
+    const RequestId next = world.request("a", ms(1));
+    world.run_for(sec(4));
+    EXPECT_EQ(world.fate(next), RequestFate::kEnded);
+  }
+}
+
+TEST_F(Failure, DeathsWithoutAnAnswerBackOffFromTheFourthOn) {
+  std::vector<double> waits;
+  for (int deaths = 0; deaths < 6; ++deaths) {
+    const RequestId killer = world.request("a");
+    come_to("a", InstanceState::kReady);
+    EXPECT_TRUE(world.granted(killer));
+    world.crash("a");
+    come_to("a", InstanceState::kFailed);
+    const InstanceView failed = *world.view("a").instance;
+    EXPECT_EQ(failed.error->reason, "worker_died");
+    waits.push_back(seconds(*failed.retry_at - failed.since));
+    if (*failed.retry_at > world.now()) world.run_until(*failed.retry_at);
+  }
+  EXPECT_EQ(waits, (std::vector<double>{0, 0, 0, 1, 2, 4}));
+  const RequestId answered = world.request("a", sec(1));
+  world.run_for(sec(4));
+  EXPECT_EQ(world.fate(answered), RequestFate::kEnded);
+  world.crash("a");
+  come_to("a", InstanceState::kFailed);
+  EXPECT_LE(*world.view("a").instance->retry_at, world.now()) << "an answer ends the count";
+}
+
 TEST_F(Failure, ACrashLoopBacksOffAlsoForWhoWaits) {
   world.truth("a").slots = 1;
   std::vector<RequestId> all;
   for (int i = 0; i < 8; ++i) all.push_back(world.request("a"));
-  for (int crashes = 0; crashes < 2; ++crashes) {
+  for (int crashes = 0; crashes < 4; ++crashes) {
     come_to("a", InstanceState::kReady);
     world.crash("a");
   }
@@ -224,8 +264,8 @@ TEST_F(Failure, ACrashLoopBacksOffAlsoForWhoWaits) {
   EXPECT_EQ(world.state("a"), InstanceState::kFailed);
   int rejected = 0;
   for (const RequestId r : all) rejected += world.rejected(r) && world.reason(r) == "worker_died";
-  EXPECT_EQ(rejected, 6) << "two were served by the two lives";
-  EXPECT_EQ(world.loads("a"), 2);
+  EXPECT_EQ(rejected, 4) << "four were served by the four lives";
+  EXPECT_EQ(world.loads("a"), 4);
 }
 
 TEST_F(Failure, ADeathWhileItDrainsIsTheEndThatWasWanted) {
@@ -294,7 +334,59 @@ TEST_F(Failure, AMeasurementThatNeverAnswersIsNotWaitedForForEver) {
   ASSERT_TRUE(world.of(job).done);
   EXPECT_FALSE(world.of(job).result.release->proved);
   EXPECT_EQ(world.of(job).result.release->freed, Bytes()) << "nothing is claimed that was not measured";
-  EXPECT_EQ(world.of(job).result.release->method, "none");
+  EXPECT_EQ(world.of(job).result.release->method, ReleaseReport::kNotMeasured);
+}
+
+TEST_F(Failure, AMeasurementThatFailsProvesNothingAndIsTakenAgain) {
+  make_ready("a");
+  world.truth("a").failed_measurements = 3;
+  const JobId job = world.unload("a");
+  come_to("a", InstanceState::kReclaiming);
+  EXPECT_EQ(world.device_view("gpu").reserved, gib(7));
+  world.run_for(sec(2));
+  ASSERT_TRUE(world.of(job).done);
+  EXPECT_TRUE(world.of(job).result.release->proved);
+  EXPECT_EQ(world.of(job).result.release->freed, gib(7));
+  EXPECT_EQ(world.told<MeasureRelease>().size(), 4U);
+}
+
+TEST_F(Failure, WhereNothingCanBeMeasuredNothingIsClaimed) {
+  make_ready("a");
+  world.truth("a").failed_measurements = 1'000'000;
+  const JobId job = world.unload("a");
+  world.run_for(sec(4));
+  EXPECT_FALSE(world.of(job).done) << "it is waited for";
+  const RequestId next = world.request("b");
+  world.run_for(sec(2));
+  ASSERT_TRUE(world.of(job).done);
+  const ReleaseReport& report = *world.of(job).result.release;
+  EXPECT_FALSE(report.proved);
+  EXPECT_EQ(report.method, ReleaseReport::kNotMeasured);
+  EXPECT_EQ(report.freed, Bytes());
+  EXPECT_EQ(report.residual, gib(7)) << "not a byte less than it held";
+  ASSERT_EQ(report.devices.size(), 1U);
+  EXPECT_EQ(report.devices[0].residual, gib(7));
+  EXPECT_EQ(world.loads("b"), 0) << "what may still be held is not promised";
+  EXPECT_EQ(world.reason(next), "insufficient_memory");
+  world.measure();
+  const RequestId later = world.request("b", sec(1));
+  world.run_for(sec(4));
+  EXPECT_EQ(world.fate(later), RequestFate::kEnded) << "until a measurement says more";
+}
+
+TEST_F(Failure, WhatWasMeasuredBeforeStandsWhereTheLastMeasurementFails) {
+  make_ready("a");
+  world.truth("a").releases = {ReleaseFate::kClings};
+  const JobId job = world.unload("a");
+  world.run_for(sec(1));
+  world.truth("a").failed_measurements = 1'000'000;
+  world.run_for(sec(6));
+  ASSERT_TRUE(world.of(job).done);
+  const ReleaseReport& report = *world.of(job).result.release;
+  EXPECT_FALSE(report.proved);
+  EXPECT_EQ(report.method, "process");
+  EXPECT_EQ(report.holders.size(), 1U);
+  EXPECT_GE(report.took, sec(5));
 }
 
 // FIELD 7: between exit and free there is a delay.

@@ -25,7 +25,7 @@ bool Arbiter::enter(Entry& entry, Trigger trigger) {
   any_transition_ = true;
   const InstanceState state = instance.machine.state();
   PublishState published{.instance = instance.id,
-                         .model = entry.model.id,
+                         .model = told_as(entry),
                          .state = state,
                          .cause = instance.cause,
                          .error = {},
@@ -44,11 +44,12 @@ void Arbiter::begin(Entry& entry) {
   instance.id = InstanceId(++last_instance_);
   instance.generation = Generation(++last_generation_);
   instance.options = entry.model.load;
-  instance.places = entry.model.kind == ModelKind::kGeneration ? 1 : 0;
+  instance.places = entry.model.kind == ModelKind::kGeneration && !entry.is_seat() ? 1 : 0;
   for (const Waiter& waiter : backlog_.of(entry.model.id)) instance.force = instance.force || waiter.force;
   enter(entry, Trigger::kWanted);
-  if (entry.learned) {
-    instance.footprint = entry.learned;
+  if (entry.learned || entry.is_seat()) {
+    // What an upstream's model takes is seen once it is there.
+    instance.footprint = entry.learned.value_or(Footprint{});
   } else {
     emit(PredictFootprint{instance.id, instance.generation, entry.model.id});
   }
@@ -59,6 +60,7 @@ void Arbiter::order_load(Entry& entry, const Need& need) {
   LM_ASSERT(ledger().shortage(need).empty(), "a load is ordered where there is room for it");
   instance.reserved = need.bytes;
   instance.lacks.reset();
+  instance.lacks_devices = false;
   instance.ordered_at = now_;
   instance.last_progress_at = now_;
   enter(entry, Trigger::kRoomReserved);
@@ -66,10 +68,22 @@ void Arbiter::order_load(Entry& entry, const Need& need) {
          fmt::format("loads, with {} reserved ({})", to_string(instance.reserved.total()),
                      to_string(instance.footprint->source)),
          {{"bytes", instance.reserved.total().count()}});
-  emit(StartLoad{instance.id, instance.generation, entry.model.id, instance.options, instance.reserved});
+  ModelId named = entry.model.id;
+  if (entry.is_seat()) named = backlog_.of(entry.model.id).front().named;
+  if (contends(entry)) {
+    if (!is_chosen(entry))
+      open_switch({.family = entry.model.family, .model = named, .remote = false}, entry.model.id,
+                  wanted_by(entry));
+    if (is_switching_to(entry)) {
+      switch_target_ = entry.model.id;  // the first one ready ends it
+      tell_switch(SwitchStage::kLoading);
+    }
+  }
+  emit(StartLoad{instance.id, instance.generation, named, instance.options, instance.reserved});
 }
 
 void Arbiter::refuse(Entry& entry, Error error) {
+  error = fail_switch_to(entry, std::move(error));
   Instance& instance = *entry.instance;
   instance.cause = EndCause::kLoadFailed;
   instance.failure = error;
@@ -83,6 +97,7 @@ void Arbiter::refuse(Entry& entry, Error error) {
 
 void Arbiter::give_up(Entry& entry, EndCause cause, std::string why) {
   Instance& instance = *entry.instance;
+  leave_switch(entry);
   instance.cause = cause;
   instance.why = std::move(why);
   decide(cause == EndCause::kUnloaded ? DecisionKind::kUnload : DecisionKind::kGiveUp, entry.model.id,
@@ -99,6 +114,7 @@ void Arbiter::give_up(Entry& entry, EndCause cause, std::string why) {
 }
 
 void Arbiter::fail_load(Entry& entry, Error error) {
+  error = fail_switch_to(entry, std::move(error));
   Instance& instance = *entry.instance;
   instance.cause = EndCause::kLoadFailed;
   instance.why = error.message;
@@ -118,9 +134,10 @@ void Arbiter::begin_drain(Entry& entry, EndCause cause, std::string why, Duratio
   instance.why = std::move(why);
   instance.drain_began = now_;
   instance.drain_deadline = now_ + limit;
-  const DecisionKind kind = cause == EndCause::kEvicted   ? DecisionKind::kEvict
-                            : cause == EndCause::kExpired ? DecisionKind::kExpire
-                                                          : DecisionKind::kUnload;
+  const DecisionKind kind = cause == EndCause::kEvicted    ? DecisionKind::kEvict
+                            : cause == EndCause::kSwitched ? DecisionKind::kSwitch
+                            : cause == EndCause::kExpired  ? DecisionKind::kExpire
+                                                           : DecisionKind::kUnload;
   decide(kind, entry.model.id, instance.why, {{"bytes", instance.held.total().count()}});
   enter(entry, Trigger::kDrainBegan);
   emit(BeginDrain{instance.id, entry.model.id, cause});
@@ -130,8 +147,58 @@ void Arbiter::begin_drain(Entry& entry, EndCause cause, std::string why, Duratio
 void Arbiter::stop(Entry& entry) {
   Instance& instance = *entry.instance;
   for (const auto& [device, bytes] : free_) instance.free_before.set(device, bytes);
-  instance.watchdog_at = now_ + settings_.limits.stop_grace + std::chrono::seconds(10);
-  emit(StopInstance{instance.id, instance.generation, settings_.limits.stop_grace});
+  if (!entry.is_seat()) {
+    instance.watchdog_at = now_ + settings_.limits.stop_grace + std::chrono::seconds(10);
+    return emit(StopInstance{instance.id, instance.generation, settings_.limits.stop_grace});
+  }
+  if (shutdown_) return let_go(entry);  // others' models outlive us
+  instance.watchdog_at = now_ + settings_.limits.yield + std::chrono::seconds(10);
+  emit(EvictUpstream{instance.id, instance.generation, entry.upstream->id, settings_.limits.yield});
+}
+
+void Arbiter::await_release(Entry& entry) {
+  Instance& instance = *entry.instance;
+  enter(entry, Trigger::kWorkerExited);
+  instance.release_deadline = now_ + settings_.limits.release_cap;
+  instance.measure_at = now_;
+  instance.measure_gap = std::chrono::milliseconds(5);
+  measure(entry);
+}
+
+// Asks for the next measurement of what a gone worker, or an upstream that has yielded, still holds.
+void Arbiter::measure(Entry& entry) {
+  const Instance& instance = *entry.instance;
+  emit(MeasureRelease{instance.id, instance.generation, entry.upstream ? entry.upstream->id : UpstreamId(),
+                      DeviceBytes::max(instance.reserved, instance.held), instance.measure_at});
+}
+
+void Arbiter::measure_again(Entry& entry) {
+  Instance& instance = *entry.instance;
+  instance.measure_gap = std::min<Duration>(instance.measure_gap * 2, std::chrono::milliseconds(250));
+  instance.measure_at = now_ + instance.measure_gap;
+  measure(entry);
+}
+
+// The last word is that nothing could be measured: what was seen before that stands, and where nothing was
+// ever seen, all of it counts as held.
+void Arbiter::claim_nothing(Entry& entry) {
+  Instance& instance = *entry.instance;
+  ReleaseReport& report = instance.report;
+  report.proved = false;
+  report.took = now_ - instance.drain_began;
+  if (!report.method.empty()) return;
+  report.method = ReleaseReport::kNotMeasured;
+  for (const auto& [device, bytes] : DeviceBytes::max(instance.held, instance.reserved)) {
+    ReleaseReport::Row row;
+    row.device = device;
+    row.before = row.after = row.residual = instance.held.on(device);
+    row.expected = instance.reserved.on(device);
+    row.device_free_before = instance.free_before.on(device);
+    report.devices.push_back(std::move(row));
+  }
+  report.before = report.after = report.residual = instance.held.total();
+  report.expected = instance.reserved.total();
+  report.reclaimable = instance.reclaimable;
 }
 
 void Arbiter::reclaimed(Entry& entry, bool proved) {
@@ -153,10 +220,10 @@ void Arbiter::reclaimed(Entry& entry, bool proved) {
   }
   // What did not come back is somebody else's from now on, until the next measurement says more.
   for (const ReleaseReport::Row& row : report.devices) external_.add(row.device, row.residual);
+  note_release(entry, report);
   instance.reserved = {};
   instance.held = {};
   if (!instance.failure) {
-    if (instance.was_ready() && instance.cause != EndCause::kCrashed) entry.failures = 0;
     enter(entry, Trigger::kReleased);
     finish_unload_part(entry, &report);
     entry.instance.reset();
@@ -177,12 +244,16 @@ void Arbiter::reclaimed(Entry& entry, bool proved) {
   }
 }
 
-// How long a model that failed so often is left alone: whoever asks next may try at once after the first
-// failure, after that the time doubles.
+// How long a model that failed so often is left alone; after what is allowed the time doubles. Whoever asks
+// next may try again at once after the first failed load. A worker that served and died is no reason to think
+// that the next load fails, unless it dies over and over and nobody gets an answer.
 Duration Arbiter::back_off(const Entry& entry) const {
-  if (entry.failures < 2) return Duration();
-  return std::min(settings_.limits.retry_most,
-                  settings_.limits.retry_first * (1 << std::clamp(entry.failures - 2, 0, 16)));
+  const auto after = [&](int count, int allowed) -> Duration {
+    if (count <= allowed) return Duration();
+    return std::min(settings_.limits.retry_most,
+                    settings_.limits.retry_first * (1 << std::min(count - allowed - 1, 16)));
+  };
+  return std::max(after(entry.failures, 1), after(entry.deaths, 3));
 }
 
 void Arbiter::forget(Entry& entry) {

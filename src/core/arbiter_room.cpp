@@ -81,18 +81,32 @@ void Arbiter::admit_loads() {
   gate_times_.clear();
   const std::vector<Entry*> queue = queue_for_room();
   if (queue.empty()) return;
-  for (Entry* entry : queue) entry->instance->lacks.reset();
+  for (Entry* entry : queue) {
+    entry->instance->lacks.reset();
+    entry->instance->lacks_devices = false;
+  }
 
   Ledger books = ledger();
-  Need coming = coming_room();  // from instances on their way out
-  Need spoken_for;              // of that and of the free room, by earlier turns
+  Need coming = coming_room();    // from instances on their way out
+  Need spoken_for;                // of that and of the free room, by earlier turns
+  std::optional<Family> claimed;  // the devices, by an earlier turn
   for (Entry* entry : queue) {
     Instance& instance = *entry->instance;
+    if (contends(*entry)) {
+      if (claimed && *claimed != entry->model.family) {
+        tell_wait(*entry, fmt::format("waits for the turn of {} to come and to end", to_string(*claimed)));
+        continue;
+      }
+      if (const std::vector<Entry*> rivals = rivals_of(*entry); !rivals.empty()) {
+        if (wait_for_devices(*entry, rivals)) claimed = entry->model.family;
+        continue;
+      }
+    }
     Need need = need_of(*entry);
 
     // Whether it could ever fit counts it alone: those before it in the queue go again.
     const Need ever = room_ever();
-    if (instance.force) {
+    if (instance.force || entry->is_seat()) {
       for (const auto& [device, bytes] : instance.footprint->bytes)
         need.bytes.set(device, std::clamp(books.available(device) + ever.bytes.on(device), Bytes(), bytes));
     }
@@ -237,12 +251,14 @@ std::vector<Entry*> Arbiter::queue_for_room() {
 
 Contention Arbiter::contention_for(const Entry& resident) const {
   Contention contention;
-  if (resident.is_pinned()) return contention;
   const Need charge = charge_of(resident);
   for (const auto& [id, other] : entries_) {
     // Those whose room is on its way go for others; this one stays.
-    if (other.state() != InstanceState::kQueued || !other.instance->lacks) continue;
-    if (!takes_of(charge, *other.instance->lacks)) continue;
+    if (other.state() != InstanceState::kQueued) continue;
+    const bool takes_room =
+        !resident.is_pinned() && other.instance->lacks && takes_of(charge, *other.instance->lacks);
+    const bool takes_devices = other.instance->lacks_devices && are_rivals(resident, other);
+    if (!takes_room && !takes_devices) continue;
     const Contender c = contender(other);
     contention.oldest = std::min(contention.oldest.value_or(TimePoint::max()), c.head);
     contention.aged_at = std::min(contention.aged_at.value_or(TimePoint::max()), c.aged_at);

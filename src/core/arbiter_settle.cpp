@@ -15,16 +15,20 @@ void Arbiter::settle() {
   for (auto& [id, entry] : entries_) {
     if (entry.instance) meet_deadlines(entry);
   }
-  if (!shutdown_) {
+  // Where the devices change to another family, its pins want their models again in the same step.
+  for (Selection before = selected_; !shutdown_; before = selected_) {
     end_back_offs();
     want_pins();
     give_up_unwanted();
     want_models();
+    settle_families();
     shed_surplus();
     // Serving a batch may let a gate close, and a gate that closed decides who is served.
     do {
       admit_loads();
     } while (grant_leases());
+    settle_families();  // what a change that has just ended was in the way of
+    if (before.family == selected_.family && before.remote == selected_.remote) break;
   }
   finish_drains();
   forget_gone();
@@ -94,7 +98,15 @@ void Arbiter::meet_deadlines(Entry& entry) {
       break;
     }
     case InstanceState::kStopping:
-      if (now_ >= instance.watchdog_at) {
+      if (now_ >= instance.watchdog_at && entry.is_seat()) {
+        on(UpstreamYielded{
+            instance.id, instance.generation,
+            Error{.code = ErrorCode::kDeadlineExceeded,
+                  .message = fmt::format("{} did not answer in time", entry.upstream->id.str()),
+                  .reason = "yield_timeout",
+                  .fields = {},
+                  .retry_after = {}}});
+      } else if (now_ >= instance.watchdog_at) {
         decide(DecisionKind::kFail, entry.model.id,
                fmt::format("its worker {} has not ended yet: asked again", instance.pid));
         instance.watchdog_at = now_ + std::chrono::seconds(10);
@@ -104,12 +116,7 @@ void Arbiter::meet_deadlines(Entry& entry) {
     case InstanceState::kReclaiming:
       // The measurement itself is late: do not wait for it for ever, and claim nothing.
       if (now_ >= instance.release_deadline + std::chrono::seconds(1)) {
-        if (instance.report.devices.empty()) {
-          instance.report.before = instance.report.residual = instance.report.after = instance.held.total();
-          instance.report.expected = instance.reserved.total();
-          instance.report.method = "none";
-        }
-        instance.report.proved = false;
+        claim_nothing(entry);
         reclaimed(entry, false);
       }
       break;
@@ -146,6 +153,7 @@ void Arbiter::want_pins() {
                   .request = {},
                   .job = {},
                   .model = id,
+                  .named = id,
                   .priority = PriorityClass::kBatch,
                   .arrived = now_,
                   .deadline = now_ + settings_.scheduling.wait_batch});
@@ -187,12 +195,14 @@ bool Arbiter::grant_leases() {
     const Contention contention = contention_for(entry);
     while (const Waiter* next = next_to_serve(entry, contention)) {
       const RequestId request = next->request;
+      const ModelId named = next->named;
       instance.batch_last = next->priority == PriorityClass::kBatch;
       backlog_.take(request);
       instance.leases.insert(request);
       leases_.emplace(request, id);
       instance.last_used = now_;
-      emit(GrantLease{request, instance.id, instance.generation, id});
+      if (contends(entry) && is_chosen(entry)) selected_.model = named;
+      emit(GrantLease{request, instance.id, instance.generation, named});
       any = true;
     }
   }
@@ -231,6 +241,17 @@ void Arbiter::forget_gone() {
 
 void Arbiter::finish_shutdown() {
   if (!shutdown_ || shutdown_finished_) return;
+  if (!direct_.empty()) {
+    if (now_ < *shutdown_) return;
+    emit(CutRequests{InstanceId(),
+                     {direct_.begin(), direct_.end()},
+                     Error{.code = ErrorCode::kUnavailable,
+                           .message = "the daemon is shutting down",
+                           .reason = "shutting_down",
+                           .fields = {},
+                           .retry_after = {}}});
+    direct_.clear();
+  }
   if (std::ranges::any_of(entries_, [](const auto& item) { return item.second.instance.has_value(); }))
     return;
   shutdown_finished_ = true;
@@ -242,6 +263,11 @@ std::optional<TimePoint> Arbiter::next_wakeup() const {
   const auto consider = [&next](TimePoint t) {
     if (!next || t < *next) next = t;
   };
+  if (shutdown_ && !direct_.empty()) consider(*shutdown_);
+  if (!shutdown_) {
+    if (const auto ends = linger_ends()) consider(*ends);
+    if (const auto due = intruder_due()) consider(*due);
+  }
   for (const TimePoint t : gate_times_) {
     if (t > now_) consider(t);
   }

@@ -89,6 +89,7 @@ struct Mischief {
   bool faults = true;     // failing loads, crashes, deaf workers, memory that clings
   bool strangers = true;  // processes that are not ours take and give memory
   bool administrators = true;
+  bool upstreams = false;  // Ollamas and others that share the devices, and lie
 };
 
 class RandomWorld {
@@ -128,6 +129,7 @@ class RandomWorld {
         truth.predict = wrong;
       }
     }
+    if (mischief_.upstreams) add_upstreams();
     pace_ = std::vector<double>{0.02, 0.3, 3}[static_cast<std::size_t>(dice_.upto(3))];
     world_.configure();
     if (mischief_.administrators && dice_.chance(20)) restore();
@@ -149,8 +151,76 @@ class RandomWorld {
  private:
   static constexpr const char* kDevices[] = {"gpu", "gpu1", "host"};
 
+  void add_upstreams() {
+    const int upstreams = dice_.between(1, 3);
+    for (int u = 0; u < upstreams; ++u) {
+      const std::string id = fmt::format("up{}", u);
+      UpstreamTruth& truth =
+          world_.add_upstream(id, dice_.chance(60) ? Family::kOllama : Family::kOpenai, !dice_.chance(25));
+      truth.load_time = dice_.exponential(1);
+      truth.yield_time = dice_.exponential(0.1);
+      truth.method = dice_.chance(70) ? "process" : "device";
+      truth.tells_residents = dice_.chance(80);
+      const int models = dice_.between(1, 3);
+      for (int m = 0; m < models; ++m) {
+        Model& model =
+            world_.add_remote_model(fmt::format("{}_{}", id, m), id, mib(dice_.between(100, 6000)));
+        if (dice_.chance(20)) model.kind = ModelKind::kEmbedding;
+      }
+    }
+  }
+
+  // What an upstream does that nobody asked it for, and how it lies from now on.
+  void upset() {
+    const std::string id = fmt::format("up{}", dice_.upto(world_.upstream_count()));
+    UpstreamTruth& u = world_.upstream(id);
+    switch (dice_.upto(9)) {
+      case 0:
+        u.keeps_memory = !u.keeps_memory;
+        break;
+      case 1:
+        u.answers = !u.answers;
+        break;
+      case 2:
+        u.keeps_listing = !u.keeps_listing;
+        break;
+      case 3:
+        u.load_error = u.load_error ? std::optional<Error>()
+                                    : Error{.code = ErrorCode::kUnavailable,
+                                            .message = "no",
+                                            .reason = dice_.chance(50) ? "bad_upstream" : "upstream_error"};
+        break;
+      case 4:
+        u.yield_error = u.yield_error ? std::optional<Error>()
+                                      : Error{.code = ErrorCode::kDeadlineExceeded,
+                                              .message = "still there",
+                                              .reason = "still_resident"};
+        break;
+      case 5: {
+        const std::string model = fmt::format("{}_0", id);
+        if (u.upstream.shares_devices) world_.intrude(id, model);
+        return;
+      }
+      case 6:
+        u.residents.clear();
+        if (!u.keeps_memory) u.held = {};
+        break;
+      case 7:
+        world_.see(id, false);
+        return;
+      default:
+        break;
+    }
+    world_.see(id);
+  }
+
   Settings settings() {
     Settings s = World::plain();
+    if (mischief_.upstreams && dice_.chance(80)) {
+      s.residency.mode = ResidencyMode::kExclusive;
+      s.residency.linger = sec(dice_.between(0, 30));
+      s.limits.yield = sec(dice_.between(1, 30));
+    }
     if (dice_.chance(40)) s.residency.max_loaded = dice_.between(1, 3);
     s.residency.keep_alive =
         sec(std::vector<int>{-1, 0, 5, 60, 300}[static_cast<std::size_t>(dice_.upto(5))]);
@@ -177,6 +247,7 @@ class RandomWorld {
     if (roll < 75 && mischief_.administrators) return administer();
     if (roll < 83 && mischief_.faults) return harm();
     if (roll < 87 && mischief_.strangers) return intrude();
+    if (roll < 97 && roll >= 90 && mischief_.upstreams) return upset();
     if (roll < 90 && mischief_.administrators) return reconfigure();
   }
 
@@ -209,7 +280,7 @@ class RandomWorld {
         jobs_.push_back(world_.load(some_model(), dice_.chance(20)));
         break;
       case 1:
-        jobs_.push_back(world_.load(some_model()));
+        jobs_.push_back(dice_.chance(50) ? world_.load(some_model()) : world_.choose(some_model()));
         break;
       case 2:
         jobs_.push_back(world_.unload(some_model(), dice_.chance(30)));
@@ -268,6 +339,10 @@ class RandomWorld {
   }
 
   void reconfigure() {
+    if (mischief_.upstreams && dice_.chance(20)) {
+      world_.settings().residency.mode = dice_.chance(60) ? ResidencyMode::kExclusive : ResidencyMode::kFit;
+      return world_.configure();
+    }
     switch (dice_.upto(5)) {
       case 0: {
         Model& model = dice_.one_of(world_.models());
@@ -316,6 +391,7 @@ class RandomWorld {
       truth.predicts = true;
       truth.predict_error.reset();
     }
+    world_.reform_upstreams();
     for (const Device& device : world_.devices()) world_.set_external(device.id.str(), Bytes());
     world_.measure();
   }
@@ -333,7 +409,8 @@ class RandomWorld {
       EXPECT_TRUE(world_.of(wanted).done);
       if (world_.of(wanted).error) {
         const std::string& reason = world_.of(wanted).error->reason;
-        EXPECT_TRUE(reason == "insufficient_memory" || reason == "all_pinned") << world_.of(wanted).error->message;
+        EXPECT_TRUE(reason == "insufficient_memory" || reason == "all_pinned")
+            << world_.of(wanted).error->message;
       } else {
         EXPECT_EQ(world_.fate(asked), RequestFate::kEnded) << model.id.str() << " " << world_.reason(asked);
       }
@@ -368,6 +445,14 @@ class RandomWorld {
   std::string favourite_ = "a";
   double pace_ = 1;
 };
+
+// The same with upstreams that keep their memory, fall silent, take the devices by themselves and lie.
+TEST(ArbiterSim, WorldsOfLiars) {
+  for_each_seed(150, 1000, [](std::uint64_t seed, std::uint64_t events) {
+    RandomWorld world(seed, {.upstreams = true});
+    return world.play(events);
+  });
+}
 
 TEST(ArbiterSim, RandomWorlds) {
   for_each_seed(150, 1000, [](std::uint64_t seed, std::uint64_t events) {

@@ -21,9 +21,13 @@ Entry* Arbiter::find(InstanceId id, Generation generation) {
   return nullptr;
 }
 
+bool Arbiter::is_local(const Entry& entry) const {
+  return !entry.is_seat() && !entry.model.remote && entry.model.family == Family::kLocal;
+}
+
 const Hold* Arbiter::hold_on(const Entry& entry) const {
   if (entry.hold) return &*entry.hold;
-  return hold_all_ && entry.model.family == Family::kLocal ? &*hold_all_ : nullptr;
+  return hold_all_ && is_local(entry) ? &*hold_all_ : nullptr;
 }
 
 Error Arbiter::held_error(const Entry& entry, const Hold& hold) const {
@@ -45,7 +49,11 @@ Need Arbiter::charge_of(const Entry& entry) const {
 }
 
 Ledger Arbiter::ledger() const {
-  Ledger books(devices_, external_, settings_.residency.max_loaded);
+  // Kept conversations are ours: charged here, and no longer to strangers.
+  DeviceBytes external = external_;
+  external.set(host_device(), std::max(Bytes(), external.on(host_device()) - states_measured_));
+  Ledger books(devices_, external, settings_.residency.max_loaded);
+  books.charge({.reserved = {}, .held = {{host_device(), states_}}, .places = 0});
   for (const auto& [id, entry] : entries_) {
     if (!is_charged(entry.state())) continue;
     books.charge({.reserved = entry.instance->reserved,
@@ -96,15 +104,16 @@ double Arbiter::cost_of_losing(const Entry& entry) const {
 }
 
 bool Arbiter::pin_wants(const Entry& entry) const {
+  // A pin rests while another family has the devices: else the two would take them from each other for ever.
   return entry.listed && entry.is_pinned() && !entry.pin_rests && !entry.model.problem &&
-         hold_on(entry) == nullptr;
+         hold_on(entry) == nullptr && (!contends(entry) || is_chosen(entry));
 }
 
 // Interactive before batch; but where the head of the batch class is beyond its age cap the classes take
 // turns, so that neither can starve the other. Null where nobody may be served now.
 const Waiter* Arbiter::next_to_serve(const Entry& entry, const Contention& contention) const {
   const Instance& instance = *entry.instance;
-  if (static_cast<int>(instance.leases.size()) >= instance.slots) return nullptr;
+  if (static_cast<int>(instance.leases.size()) >= instance.slots || is_intruder(entry)) return nullptr;
   const Turn turn{.began = instance.turn_began, .batch_waiting = false, .idle = false};
   const Duration q = quantum(settings_.scheduling, swap_cost_);
   const auto admitted = [&](const Waiter* head) {
@@ -118,52 +127,78 @@ const Waiter* Arbiter::next_to_serve(const Entry& entry, const Contention& conte
 }
 
 Duration Arbiter::keep_alive(const Entry& entry) const {
+  if (entry.is_seat()) return Duration(-1);  // its upstream's own
   return entry.model.policy.keep_alive.value_or(settings_.residency.keep_alive);
+}
+
+InstanceView Arbiter::view_of(const Entry& entry) const {
+  const Instance& instance = *entry.instance;
+  InstanceView v;
+  v.id = instance.id;
+  v.generation = instance.generation;
+  v.model = entry.model.id;
+  v.state = entry.state();
+  v.cause = instance.cause;
+  v.why = instance.why;
+  v.stage = instance.stage;
+  v.fraction = instance.fraction;
+  v.reserved = instance.reserved;
+  v.held = instance.held;
+  v.reclaimable = instance.reclaimable;
+  v.slots = instance.slots;
+  v.context = instance.context;
+  v.active = static_cast<int>(instance.leases.size());
+  v.waiting = static_cast<int>(backlog_.of(entry.model.id).size());
+  v.pid = instance.pid;
+  v.since = instance.since;
+  if (entry.state() == InstanceState::kReady && instance.leases.empty() && !entry.is_pinned() &&
+      keep_alive(entry) >= Duration()) {
+    v.expires_at = instance.last_used + keep_alive(entry);
+  }
+  v.retry_at = instance.retry_at;
+  v.error = entry.state() == InstanceState::kFailed ? instance.failure : std::nullopt;
+  return v;
+}
+
+// What a list says of a model that another server answers for: that it has it in memory, as far as it tells.
+PublishedState Arbiter::remote_state(const Entry& entry) const {
+  const Entry* seat = seat_of(entry);
+  if (seat == nullptr) return PublishedState::kUnloaded;
+  const auto named = std::ranges::find(seat->residents, entry.model.remote->name, &Resident::name);
+  if (named == seat->residents.end()) return PublishedState::kUnloaded;
+  return seat->instance && published(seat->state()) == PublishedState::kUnloading ? PublishedState::kUnloading
+                                                                                  : PublishedState::kReady;
 }
 
 Snapshot Arbiter::snapshot(TimePoint now) const {
   Snapshot snapshot;
   snapshot.now = now;
+  snapshot.family = selected_.family;
+  snapshot.selected = selected_.model;
+  snapshot.remote_selected = selected_.remote;
+  snapshot.switching = switch_;
   DeviceBytes used;
   for (const auto& [id, entry] : entries_) {
+    if (entry.instance) used += entry.instance->held;
+    if (entry.is_seat()) {
+      snapshot.upstreams.push_back({.upstream = *entry.upstream,
+                                    .reachable = entry.reachable,
+                                    .residents = entry.residents,
+                                    .instance = {},
+                                    .stuck = entry.stuck});
+      if (entry.instance) snapshot.upstreams.back().instance = view_of(entry);
+      continue;
+    }
     ModelView view;
     view.model = entry.model;
-    view.state = published(entry.state());
+    view.state = entry.model.remote ? remote_state(entry) : published(entry.state());
     view.pinned = entry.is_pinned();
     view.footprint = entry.learned;
     if (const Hold* hold = hold_on(entry)) {
       view.held_by = hold->who;
       view.held_since_ms = hold->unix_ms;
     }
-    if (entry.instance) {
-      const Instance& instance = *entry.instance;
-      used += instance.held;
-      InstanceView v;
-      v.id = instance.id;
-      v.generation = instance.generation;
-      v.model = id;
-      v.state = entry.state();
-      v.cause = instance.cause;
-      v.why = instance.why;
-      v.stage = instance.stage;
-      v.fraction = instance.fraction;
-      v.reserved = instance.reserved;
-      v.held = instance.held;
-      v.reclaimable = instance.reclaimable;
-      v.slots = instance.slots;
-      v.context = instance.context;
-      v.active = static_cast<int>(instance.leases.size());
-      v.waiting = static_cast<int>(backlog_.of(id).size());
-      v.pid = instance.pid;
-      v.since = instance.since;
-      if (entry.state() == InstanceState::kReady && instance.leases.empty() && !entry.is_pinned() &&
-          keep_alive(entry) >= Duration()) {
-        v.expires_at = instance.last_used + keep_alive(entry);
-      }
-      v.retry_at = instance.retry_at;
-      v.error = entry.state() == InstanceState::kFailed ? instance.failure : std::nullopt;
-      view.instance = std::move(v);
-    }
+    if (entry.instance) view.instance = view_of(entry);
     snapshot.models.push_back(std::move(view));
   }
   const Ledger books = ledger();
@@ -178,6 +213,18 @@ Snapshot Arbiter::snapshot(TimePoint now) const {
   snapshot.oldest_waiting = backlog_.oldest_request();
   if (any_transition_) snapshot.last_transition = last_transition_;
   return snapshot;
+}
+
+void Arbiter::check_families() const {
+  for (const auto& [a, one] : entries_) {
+    if (!one.instance || one.instance->adopted || !is_charged(one.state())) continue;
+    for (const auto& [b, other] : entries_) {
+      if (!other.instance || other.instance->adopted || !is_charged(other.state())) continue;
+      LM_ASSERT(!are_rivals(one, other), "no two families are in memory together by our doing");
+    }
+  }
+  LM_ASSERT(!switch_ || switch_target_.empty() || entries_.contains(switch_target_), "a switch has a target");
+  LM_ASSERT(switch_jobs_.empty() || switch_, "whoever waits for a switch waits for one that is under way");
 }
 
 void Arbiter::check_invariants(TimePoint now) const {
@@ -204,8 +251,9 @@ void Arbiter::check_invariants(TimePoint now) const {
     LM_ASSERT(state != InstanceState::kFailed || !backlog_.any(id), "nobody waits for a failed model");
     held_leases += instance.leases.size();
     if (state == InstanceState::kReady && static_cast<int>(instance.leases.size()) < instance.slots) {
-      LM_ASSERT(!turn_of(entry).batch_waiting, "who waited when the turn began is served first");
-      LM_ASSERT(!backlog_.any(id) || contention_for(entry).oldest,
+      LM_ASSERT(is_intruder(entry) || !turn_of(entry).batch_waiting,
+                "who waited when the turn began is served first");
+      LM_ASSERT(is_intruder(entry) || !backlog_.any(id) || contention_for(entry).oldest,
                 "with a slot free nobody waits for a loaded model but while others want its room");
     }
     for (const RequestId request : instance.leases) {
@@ -213,7 +261,8 @@ void Arbiter::check_invariants(TimePoint now) const {
       LM_ASSERT(lease != leases_.end() && lease->second == id, "a lease is known on both sides");
     }
   }
-  LM_ASSERT(held_leases <= leases_.size(), "a lease is held once");
+  LM_ASSERT(held_leases + direct_.size() <= leases_.size(), "a lease is held once");
+  check_families();
   for (const auto& [id, queue] : backlog_.by_model()) {
     LM_ASSERT(entries_.contains(id), "only known models are waited for");
     const Entry& entry = entries_.at(id);

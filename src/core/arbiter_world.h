@@ -49,7 +49,25 @@ struct Truth {
   std::vector<LoadFate> fates;        // of the next loads, first one first
   std::vector<ReleaseFate> releases;  // of the next releases
   int ignored_stops = 0;              // so many orders to end are not heard
+  int failed_measurements = 0;        // so many measurements of its release say nothing
   Error load_error{.code = ErrorCode::kUnavailable, .message = "no", .reason = "io_error"};
+};
+
+// What is true of an upstream, whatever it says.
+struct UpstreamTruth {
+  Upstream upstream;
+  std::vector<Resident> residents;
+  DeviceBytes held;
+  Duration load_time = ms(500);
+  Duration yield_time = ms(40);
+  bool answers = true;          // false: it says nothing to a load or to being evicted
+  bool keeps_memory = false;    // says that it has unloaded, and has not
+  bool keeps_listing = false;   // lists what it no longer holds
+  bool tells_residents = true;  //
+  std::string method = "process";
+  std::optional<Error> load_error;
+  std::optional<Error> yield_error;
+  int loads = 0, evictions = 0;
 };
 
 enum class RequestFate { kWaiting, kGranted, kEnded, kRejected, kLeft };
@@ -123,6 +141,45 @@ class World {
   Model& add_model(const std::string& id, Bytes bytes) {
     return add_model(id, DeviceBytes{{DeviceId("gpu"), bytes}});
   }
+  UpstreamTruth& add_upstream(const std::string& id, Family family, bool shares_devices = true) {
+    UpstreamTruth& truth = upstreams_[UpstreamId(id)];
+    truth.upstream = {
+        .id = UpstreamId(id), .family = family, .shares_devices = shares_devices, .url = "http://" + id};
+    return truth;
+  }
+  Model& add_remote_model(const std::string& id, const std::string& upstream, Bytes bytes = gib(4)) {
+    truths_[ModelId(id)].bytes = DeviceBytes{{DeviceId("gpu"), bytes}};
+    models_.push_back({.id = ModelId(id)});
+    models_.back().family = upstreams_.at(UpstreamId(upstream)).upstream.family;
+    models_.back().remote = Remote{UpstreamId(upstream), id};
+    return models_.back();
+  }
+  // It is no longer configured; it goes on being there.
+  void remove_upstream(const std::string& id) { listed_out_.insert(UpstreamId(id)); }
+  UpstreamTruth& upstream(const std::string& id) { return upstreams_.at(UpstreamId(id)); }
+  int upstream_count() const { return static_cast<int>(upstreams_.size()); }
+  // From now on they are honest, and hold nothing that they do not list.
+  void reform_upstreams() {
+    for (auto& [id, u] : upstreams_) {
+      u.answers = u.tells_residents = true;
+      u.keeps_memory = u.keeps_listing = false;
+      u.load_error.reset();
+      u.yield_error.reset();
+      if (u.residents.empty()) u.held = {};
+      see(id.str());
+    }
+  }
+  // Somebody else has it load a model.
+  void intrude(const std::string& upstream, const std::string& model) {
+    UpstreamTruth& u = upstreams_.at(UpstreamId(upstream));
+    u.residents = {{.name = model, .kind = ModelKind::kGeneration, .bytes = Bytes()}};
+    u.held = truths_.at(ModelId(model)).bytes;
+    see(upstream);
+  }
+  void see(const std::string& upstream, bool reachable = true) {
+    const UpstreamTruth& u = upstreams_.at(UpstreamId(upstream));
+    tell(UpstreamSeen{u.upstream.id, reachable, u.tells_residents, u.residents, u.held});
+  }
   Model& model(const std::string& id) { return *std::ranges::find(models_, ModelId(id), &Model::id); }
   std::vector<Model>& models() { return models_; }
   std::vector<Device>& devices() { return devices_; }
@@ -131,7 +188,11 @@ class World {
   std::map<ModelId, Truth>& truths() { return truths_; }
   void configure() {
     tell(SettingsChanged{settings_, devices_});
-    tell(ModelsChanged{models_});
+    std::vector<Upstream> upstreams;
+    for (const auto& [id, truth] : upstreams_) {
+      if (!listed_out_.contains(id)) upstreams.push_back(truth.upstream);
+    }
+    tell(ModelsChanged{models_, std::move(upstreams)});
   }
 
   // ---- clients
@@ -170,6 +231,11 @@ class World {
   JobId load(const std::string& model, bool force = false) {
     const JobId id = new_job();
     tell(LoadWanted{id, ModelId(model), "tester", force});
+    return id;
+  }
+  JobId choose(const std::string& model) {
+    const JobId id = new_job();
+    tell(SwitchWanted{id, ModelId(model), "tester"});
     return id;
   }
   JobId unload(const std::string& model, bool hold = false) {
@@ -319,12 +385,18 @@ class World {
   bool idle() const { return agenda_.empty(); }
   void keep_no_commands() { keep_commands_ = false; }
 
+  // Sees every event and every command; for whoever compares them with others'.
+  std::function<void(const Event&, TimePoint)> on_event;
+  std::function<void(const Command&, TimePoint)> on_command;
+
   void tell(const Event& event) {
     ++steps_;
+    if (on_event) on_event(event, now_);
     if (trace_) trace(now_, event);
     const Commands commands = arbiter_.step(event, now_);
     for (const Command& command : commands) {
       if (trace_) trace(now_, command);
+      if (on_command) on_command(command, now_);
       if (keep_commands_) commands_.emplace_back(now_, command);
       std::visit([this](const auto& c) { carry_out(c); }, command);
     }
@@ -351,6 +423,7 @@ class World {
       if (worker.alive || worker.release == ReleaseFate::kClings || worker.free_at > now_)
         used += worker.held.on(device);
     }
+    for (const auto& [id, upstream] : upstreams_) used += upstream.held.on(device);
     const auto it = std::ranges::find(devices_, device, &Device::id);
     return it->capacity - used;
   }
@@ -390,7 +463,40 @@ class World {
     after(truth.predict_time, [this, e] { tell(e); });
   }
 
+  // Which upstream answers for it; null: a worker of ours does.
+  UpstreamTruth* upstream_of(const ModelId& id) {
+    const auto it = std::ranges::find(models_, id, &Model::id);
+    return it != models_.end() && it->remote ? &upstreams_.at(it->remote->upstream) : nullptr;
+  }
+
+  void load_upstream(const StartLoad& c, UpstreamTruth& u) {
+    ++u.loads;
+    for (const auto& [id, worker] : workers_) {
+      EXPECT_FALSE(worker.alive && worker.free_at > now_) << "two families together";
+    }
+    if (!u.answers) return;
+    after(u.load_time, [this, c, &u, began = now_] {
+      if (u.load_error) return tell(LoadFailed{c.instance, c.generation, *u.load_error});
+      u.residents = {{.name = c.model.str(), .kind = ModelKind::kGeneration, .bytes = Bytes()}};
+      u.held = truths_.at(c.model).bytes;
+      tell(LoadProgressed{c.instance, c.generation, LoadStage::kWeights, 0.5});
+      tell(LoadSucceeded{c.instance, c.generation, u.held, Bytes(), 256, 0, now_ - began});
+    });
+  }
+
+  void carry_out(const EvictUpstream& c) {
+    UpstreamTruth& u = upstreams_.at(c.upstream);
+    ++u.evictions;
+    if (!u.answers) return;
+    after(u.yield_error ? c.limit : u.yield_time, [this, c, &u] {
+      if (!u.keeps_listing) u.residents.clear();
+      if (!u.keeps_memory) u.held = {};
+      tell(UpstreamYielded{c.instance, c.generation, u.yield_error});
+    });
+  }
+
   void carry_out(const StartLoad& c) {
+    if (UpstreamTruth* u = upstream_of(c.model)) return load_upstream(c, *u);
     ++loads_[c.model];
     Truth& truth = truths_.at(c.model);
     LoadFate fate = LoadFate::kSucceeds;
@@ -444,11 +550,28 @@ class World {
     });
   }
 
+  void measure_upstream(const MeasureRelease& c) {
+    at(std::max(now_ + ms(1), c.not_before), [this, c] {
+      const UpstreamTruth& u = upstreams_.at(c.upstream);
+      ReleaseMeasured e{c.instance, c.generation, u.held, {}, {}, u.method};
+      if (!u.held.empty()) e.holders.push_back({4711, "ollama runner", u.held.total()});
+      for (const Device& device : devices_)
+        e.devices.push_back({device.id, device.capacity, physically_free(device.id), {}, true});
+      tell(e);
+    });
+  }
+
   void carry_out(const MeasureRelease& c) {
+    if (!c.upstream.empty()) return measure_upstream(c);
     const Worker& worker = workers_.at(c.instance);
     if (worker.release == ReleaseFate::kUnanswered) return;
     at(std::max(now_ + ms(1), c.not_before), [this, c] {
       const Worker& w = workers_.at(c.instance);
+      if (int& failing = truths_.at(w.model).failed_measurements; failing > 0) {
+        --failing;
+        return tell(
+            ReleaseMeasured{c.instance, c.generation, {}, {}, {}, std::string(ReleaseReport::kNotMeasured)});
+      }
       ReleaseMeasured e{c.instance, c.generation, {}, {}, {}, "process"};
       if (w.release == ReleaseFate::kClings || w.free_at > now_) {
         e.residual = w.held;
@@ -471,9 +594,15 @@ class World {
   void carry_out(const GrantLease& c) {
     Request& r = requests_.at(c.request);
     EXPECT_EQ(r.fate, RequestFate::kWaiting) << "a request is answered once";
-    const Worker* worker = alive(c.instance);
-    EXPECT_TRUE(worker != nullptr && worker->ready && worker->model == r.model)
-        << "only the ready are granted";
+    if (const UpstreamTruth* u = upstream_of(c.model)) {
+      EXPECT_EQ(c.instance == InstanceId(),
+                !u->upstream.shares_devices || model(c.model.str()).kind != ModelKind::kGeneration);
+      EXPECT_EQ(c.model, r.model);
+    } else {
+      const Worker* worker = alive(c.instance);
+      EXPECT_TRUE(worker != nullptr && worker->ready && worker->model == r.model)
+          << "only the ready are granted";
+    }
     auto& queue = waiting_[{r.model, r.priority}];
     EXPECT_EQ(*queue.begin(), c.request) << "first come, first served within model and class";
     queue.erase(c.request);
@@ -524,6 +653,8 @@ class World {
   std::vector<Model> models_;
   std::map<ModelId, Truth> truths_;
   DeviceBytes external_;
+  std::map<UpstreamId, UpstreamTruth> upstreams_;
+  std::set<UpstreamId> listed_out_;
   std::map<InstanceId, Worker> workers_;
   std::map<RequestId, Request> requests_;
   std::map<std::pair<ModelId, PriorityClass>, std::set<RequestId>> waiting_;

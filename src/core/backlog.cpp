@@ -63,6 +63,12 @@ std::vector<Waiter> Backlog::take_requests_and_jobs(const ModelId& model) {
   return take_if(it, [](const Waiter& w) { return w.kind != Waiter::Kind::kPin; });
 }
 
+std::vector<Waiter> Backlog::take_named(const ModelId& queue, const ModelId& named) {
+  const auto it = by_model_.find(queue);
+  if (it == by_model_.end()) return {};
+  return take_if(it, [&](const Waiter& w) { return w.named == named; });
+}
+
 void Backlog::take_pin(const ModelId& model) {
   const auto it = by_model_.find(model);
   if (it != by_model_.end()) take_if(it, [](const Waiter& w) { return w.kind == Waiter::Kind::kPin; });

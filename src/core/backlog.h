@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "domain/event.h"
@@ -15,11 +16,13 @@ struct Waiter {
   enum class Kind : std::uint8_t { kRequest, kJob, kPin } kind = Kind::kRequest;
   RequestId request;  // of kRequest
   JobId job;          // of kJob
-  ModelId model;
+  ModelId model;      // whose queue: the model, or the seat of its upstream
+  ModelId named;      // the model that was asked for
   PriorityClass priority = PriorityClass::kInteractive;
   TimePoint arrived;
   TimePoint deadline;
   bool force = false;
+  std::string who;  // of kJob
 };
 
 // Owned by the arbiter. Numbers are small (bounded by admission), so everything is a plain scan or a map.
@@ -34,6 +37,8 @@ class Backlog {
   std::vector<Waiter> take_all(const ModelId& model);
   // Takes its requests and jobs out, in order: a pin goes on waiting.
   std::vector<Waiter> take_requests_and_jobs(const ModelId& model);
+  // Takes those out that wait at a seat for this one of its upstream's models, in order.
+  std::vector<Waiter> take_named(const ModelId& queue, const ModelId& named);
   void take_pin(const ModelId& model);
   // Takes those out that are no requests: once the model is ready they have what they wanted.
   std::vector<Waiter> take_jobs_and_pins(const ModelId& model);

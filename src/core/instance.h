@@ -24,7 +24,10 @@ struct Instance {
   LoadOptions options;                 // it was or will be loaded with these
   int places = 0;                      // of max_loaded's
   bool wait_told = false;              // a wait for room was decided and told
-  std::optional<Need> lacks;  // waits for the end of others' turns, and for so much; found by every settle
+  std::optional<Need> lacks;   // waits for the end of others' turns, and for so much; found by every settle
+  bool lacks_devices = false;  // waits for the end of another family's turn
+  bool adopted = false;        // an upstream loaded it by itself
+  std::optional<Error> yield_error;    // the upstream did not say that it holds nothing any more
   std::optional<TimePoint> committed;  // the room it waits for is on its way since then
   DeviceBytes reserved;
   DeviceBytes held;

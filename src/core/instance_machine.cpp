@@ -23,25 +23,25 @@ using Row = std::array<Cell, kTriggerCount>;
 // A late word of a worker that was told to end is no error: it stays. Wanting what is on its way, or on its way out, stays: the
 // arbiter's backlog remembers who waits. A victim is never revived (a request that wants it waits for its next life).
 constexpr std::array<Row, kInstanceStateCount> kTable = {{
-//                 Wanted        RoomReserved    WorkerTaken        Progressed    LoadSucceeded  LoadFailed     GivenUp        DrainBegan     Drained        WorkerExited     Released      ReleasedAfterFailure  Refused       RetryDue      Slept          Woke
-/* absent       */ {go(kQueued), none,           none,              none,         none,          none,          none,          none,          none,          none,            none,         none,                 none,         none,         none,          none},
-/* queued       */ {stay,        go(kReserved),  none,              none,         none,          none,          go(kAbsent),   none,          none,          none,            none,         none,                 go(kFailed),  none,         none,          none},
-/* reserved     */ {stay,        none,           go(kStandbyTaken), none,         none,          go(kStopping), go(kStopping), none,          none,          go(kReclaiming), none,         none,                 none,         none,         none,          none},
-/* standby_taken*/ {stay,        none,           none,              go(kLoading), go(kReady),    go(kStopping), go(kStopping), none,          none,          go(kReclaiming), none,         none,                 none,         none,         none,          none},
-/* loading      */ {stay,        none,           none,              stay,         go(kReady),    go(kStopping), go(kStopping), none,          none,          go(kReclaiming), none,         none,                 none,         none,         none,          none},
-/* ready        */ {stay,        none,           none,              none,         none,          none,          none,          go(kDraining), none,          go(kReclaiming), none,         none,                 none,         none,         go(kSleeping), none},
-/* sleeping     */ {stay,        none,           none,              none,         none,          none,          none,          go(kDraining), none,          go(kReclaiming), none,         none,                 none,         none,         none,          go(kReady)},
-/* draining     */ {stay,        none,           none,              none,         none,          none,          none,          stay,          go(kStopping), go(kReclaiming), none,         none,                 none,         none,         none,          none},
-/* stopping     */ {stay,        none,           stay,              stay,         stay,          stay,          stay,          stay,          none,          go(kReclaiming), none,         none,                 none,         none,         none,          none},
-/* reclaiming   */ {stay,        none,           none,              none,         none,          none,          stay,          stay,          none,          none,            go(kAbsent),  go(kFailed),          none,         none,         none,          none},
-/* failed       */ {go(kQueued), none,           none,              none,         none,          none,          none,          none,          none,          none,            none,         none,                 none,         go(kAbsent),  none,          none},
+//                 Wanted        RoomReserved    WorkerTaken        Progressed    LoadSucceeded  LoadFailed     GivenUp        DrainBegan     Drained        WorkerExited     Released      ReleasedAfterFailure  Refused       RetryDue      Slept          Woke        Found
+/* absent       */ {go(kQueued), none,           none,              none,         none,          none,          none,          none,          none,          none,            none,         none,                 none,         none,         none,          none,       go(kReady)},
+/* queued       */ {stay,        go(kReserved),  none,              none,         none,          none,          go(kAbsent),   none,          none,          none,            none,         none,                 go(kFailed),  none,         none,          none,       none},
+/* reserved     */ {stay,        none,           go(kStandbyTaken), none,         none,          go(kStopping), go(kStopping), none,          none,          go(kReclaiming), none,         none,                 none,         none,         none,          none,       none},
+/* standby_taken*/ {stay,        none,           none,              go(kLoading), go(kReady),    go(kStopping), go(kStopping), none,          none,          go(kReclaiming), none,         none,                 none,         none,         none,          none,       none},
+/* loading      */ {stay,        none,           none,              stay,         go(kReady),    go(kStopping), go(kStopping), none,          none,          go(kReclaiming), none,         none,                 none,         none,         none,          none,       none},
+/* ready        */ {stay,        none,           none,              none,         none,          none,          none,          go(kDraining), none,          go(kReclaiming), none,         none,                 none,         none,         go(kSleeping), none,       none},
+/* sleeping     */ {stay,        none,           none,              none,         none,          none,          none,          go(kDraining), none,          go(kReclaiming), none,         none,                 none,         none,         none,          go(kReady), none},
+/* draining     */ {stay,        none,           none,              none,         none,          none,          none,          stay,          go(kStopping), go(kReclaiming), none,         none,                 none,         none,         none,          none,       none},
+/* stopping     */ {stay,        none,           stay,              stay,         stay,          stay,          stay,          stay,          none,          go(kReclaiming), none,         none,                 none,         none,         none,          none,       none},
+/* reclaiming   */ {stay,        none,           none,              none,         none,          none,          stay,          stay,          none,          none,            go(kAbsent),  go(kFailed),          none,         none,         none,          none,       none},
+/* failed       */ {go(kQueued), none,           none,              none,         none,          none,          none,          none,          none,          none,            none,         none,                 none,         go(kAbsent),  none,          none,       none},
 }};
 // clang-format on
 
 constexpr std::array<std::string_view, kTriggerCount> kTriggers = {
     "wanted",   "room_reserved", "worker_taken", "progressed",    "load_succeeded", "load_failed",
     "given_up", "drain_began",   "drained",      "worker_exited", "released",       "released_after_failure",
-    "refused",  "retry_due",     "slept",        "woke"};
+    "refused",  "retry_due",     "slept",        "woke",          "found"};
 
 }  // namespace
 

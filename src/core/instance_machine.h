@@ -27,8 +27,9 @@ enum class Trigger : std::uint8_t {
   kRetryDue,              // the back-off is over
   kSlept,                 // it gave up its weights
   kWoke,                  // and took them again
+  kFound,                 // an upstream was seen to hold the devices
 };
-inline constexpr int kTriggerCount = 16;
+inline constexpr int kTriggerCount = 17;
 std::string_view to_string(Trigger trigger);
 
 // What one cell of the table says.

@@ -10,6 +10,7 @@
 
 #include "domain/decision.h"
 #include "domain/event.h"
+#include "domain/switch.h"
 
 namespace lm {
 
@@ -22,6 +23,8 @@ struct PredictFootprint {
 
 // Take a standby worker, or start one, and load. Answers: WorkerTaken, LoadProgressed…, then LoadSucceeded or
 // LoadFailed; WorkerExited in the end, whatever happens.
+// Of a model of an upstream: have the upstream load it. Answers: LoadProgressed…, then LoadSucceeded or
+// LoadFailed; nothing more until EvictUpstream.
 struct StartLoad {
   InstanceId instance;
   Generation generation;
@@ -51,17 +54,28 @@ struct StopInstance {
   Duration grace{};
 };
 
+// Ask the upstream to give up all that it holds on our devices, and watch until it says so or `limit` has
+// passed. Answer: UpstreamYielded. Nothing of others is killed; a server that we started by a command is
+// ended.
+struct EvictUpstream {
+  InstanceId instance;
+  Generation generation;
+  UpstreamId upstream;
+  Duration limit{};
+};
+
 // Answer: ReleaseMeasured, not before `not_before`.
 struct MeasureRelease {
   InstanceId instance;
   Generation generation;
+  UpstreamId upstream;  // not empty: of this upstream's processes; else of the worker that is gone
   DeviceBytes expected;
   TimePoint not_before;
 };
 
 struct GrantLease {
   RequestId request;
-  InstanceId instance;
+  InstanceId instance;  // 0: an upstream answers that waits for nothing
   Generation generation;
   ModelId model;
 };
@@ -75,6 +89,7 @@ struct RejectRequest {
 struct JobResult {
   bool changed = false;
   std::optional<ReleaseReport> release;
+  std::optional<Switch> switched;  // of SwitchWanted, where the family changed
   bool operator==(const JobResult&) const = default;
 };
 
@@ -106,6 +121,12 @@ struct PublishState {
   std::optional<ReleaseReport> release;  // on the way out of Reclaiming
 };
 
+// A switch has reached its next stage; kDone, kFailed and kCancelled are the last of it. For the log, the
+// event stream and the list of switches.
+struct PublishSwitch {
+  Switch change;
+};
+
 // Keep what must survive a restart.
 struct RecordHold {
   ModelId model;  // empty: every local model
@@ -127,9 +148,10 @@ struct ArmTimer {
 // Nothing of ours is left in memory and nobody waits; follows ShutdownBegan once.
 struct FinishShutdown {};
 
-using Command = std::variant<PredictFootprint, StartLoad, BeginDrain, CutRequests, StopInstance,
-                             MeasureRelease, GrantLease, RejectRequest, FinishJob, RecordFootprint,
-                             RecordDecision, PublishState, RecordHold, RecordPin, ArmTimer, FinishShutdown>;
+using Command =
+    std::variant<PredictFootprint, StartLoad, BeginDrain, CutRequests, StopInstance, EvictUpstream,
+                 MeasureRelease, GrantLease, RejectRequest, FinishJob, RecordFootprint, RecordDecision,
+                 PublishState, PublishSwitch, RecordHold, RecordPin, ArmTimer, FinishShutdown>;
 using Commands = std::vector<Command>;
 
 std::string_view name_of(const Command& command);

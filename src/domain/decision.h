@@ -22,6 +22,7 @@ enum class DecisionKind : std::uint8_t {
   kFail,     // a load failed or a worker died
   kRelease,  // memory came back, or did not
   kHold,     // kept unloaded, or free again
+  kSwitch,   // the devices change to another family
 };
 std::string_view to_string(DecisionKind kind);
 

@@ -60,6 +60,9 @@ struct Device {
   Bytes capacity;              // physical; on the host the tightest of RAM and cgroup limits
   Bytes headroom;              // never reserved: kept free for everybody else
   std::optional<Bytes> limit;  // the most that our instances may reserve together, by configuration
+  std::string driver{};        // its version; empty where there is none of its own
+  bool display = false;        // a screen hangs on it
+  bool is_part = false;        // a part of a card that was divided (MIG)
   bool operator==(const Device&) const = default;
 };
 
@@ -70,6 +73,10 @@ struct DeviceReading {
   Bytes free;                   // what a new process could get; page cache counts as free
   std::vector<Holder> holders;  // largest first, as far as they can be told
   bool per_process = false;     // the driver tells bytes per process, so a release can be proved per process
+  std::string unknown{};        // for people: what cannot be told, and why; empty: everything is told
+  std::optional<int> utilization{};  // percent of the time in which it computed
+  std::optional<int> celsius{};      // of the chip
+  std::optional<int> milliwatts{};   // drawn by the whole card
 };
 
 // One measurement of one of our processes. What it *holds* cannot be taken back without ending it;

@@ -13,6 +13,7 @@
 #include "domain/instance.h"
 #include "domain/model.h"
 #include "domain/settings.h"
+#include "domain/upstream.h"
 
 namespace lm {
 
@@ -62,6 +63,14 @@ struct PinChanged {
   JobId job;
   ModelId model;
   bool pinned = false;
+};
+
+// Somebody chooses `model` (DESIGN §4, Residency): the family that holds the devices makes room for its
+// family, and it is loaded. A remote one is chosen at once and the local models go without linger.
+struct SwitchWanted {
+  JobId job;
+  ModelId model;
+  std::string who;
 };
 
 // The administrator who waits for the job has left: a load that only it wanted is given up.
@@ -117,6 +126,28 @@ struct WorkerExited {
   Bytes reclaimable_before;
 };
 
+// ---- from an upstream's backend
+
+// Answers EvictUpstream, exactly once: it says that it holds nothing of ours any more, or `error` says why
+// not (unreachable, silent, past its deadline). Its word proves nothing: MeasureRelease follows.
+struct UpstreamYielded {
+  InstanceId instance;
+  Generation generation;
+  std::optional<Error> error;
+};
+
+// What a watched upstream shows, whenever that changes and at least every few seconds while it can be
+// reached.
+struct UpstreamSeen {
+  UpstreamId upstream;
+  bool reachable = true;
+  bool tells_residents = false;  // false: it cannot say what it has in memory, `residents` is empty
+  std::vector<Resident> residents;
+  // By its processes on our devices for models, measured, whatever it says; where its processes cannot be
+  // seen, what its residents claim.
+  DeviceBytes held;
+};
+
 // ---- from the probes
 
 // Answers MeasureRelease: what can still be measured of the gone worker.
@@ -126,7 +157,7 @@ struct ReleaseMeasured {
   DeviceBytes residual;
   std::vector<Holder> holders;
   std::vector<DeviceReading> devices;
-  std::string method;
+  std::string method;  // as the report's; kNotMeasured: the measurement failed, and the rest says nothing
 };
 
 struct ProcessUse {
@@ -140,10 +171,17 @@ struct MemoryMeasured {
   std::vector<ProcessUse> instances;
 };
 
+// What is kept in memory of conversations whose models are unloaded, all together; whenever that changes.
+// MemoryMeasured counts the same bytes as used by others.
+struct StatesKept {
+  Bytes memory;
+};
+
 // ---- from the daemon itself
 
 struct ModelsChanged {
   std::vector<Model> models;
+  std::vector<Upstream> upstreams;  // those that `models` name, and those that only have to be watched
 };
 
 struct SettingsChanged {
@@ -170,10 +208,11 @@ struct ShutdownBegan {
   TimePoint deadline;
 };
 
-using Event = std::variant<RequestArrived, RequestCancelled, LeaseReleased, LoadWanted, UnloadWanted,
-                           PinChanged, JobAbandoned, FootprintPredicted, WorkerTaken, LoadProgressed,
-                           LoadSucceeded, LoadFailed, WorkerExited, ReleaseMeasured, MemoryMeasured,
-                           ModelsChanged, SettingsChanged, DesiredRestored, TimerFired, ShutdownBegan>;
+using Event =
+    std::variant<RequestArrived, RequestCancelled, LeaseReleased, LoadWanted, UnloadWanted, PinChanged,
+                 SwitchWanted, JobAbandoned, FootprintPredicted, WorkerTaken, LoadProgressed, LoadSucceeded,
+                 LoadFailed, WorkerExited, UpstreamYielded, UpstreamSeen, ReleaseMeasured, MemoryMeasured,
+                 StatesKept, ModelsChanged, SettingsChanged, DesiredRestored, TimerFired, ShutdownBegan>;
 
 std::string_view name_of(const Event& event);
 

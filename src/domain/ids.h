@@ -7,6 +7,8 @@ namespace lm {
 
 using ModelId = StrongName<struct ModelTag>;    // canonical name of a model ("tinyllama", "ollama_qwen:7b")
 using DeviceId = StrongName<struct DeviceTag>;  // "host", "cuda0", "vulkan1"
+using UpstreamId =
+    StrongName<struct UpstreamTag>;  // a server that is not a worker of ours: "ollama", "openai", "vllm-a"
 
 using InstanceId = StrongId<struct InstanceTag>;  // one life of a model in memory; never used twice
 using RequestId = StrongId<struct RequestTag>;    // one client request; also names its lease

@@ -41,6 +41,7 @@ enum class EndCause : std::uint8_t {
   kNone,
   kExpired,     // idle for keep_alive
   kEvicted,     // policy needed the room
+  kSwitched,    // another family was chosen for the devices
   kUnloaded,    // somebody asked
   kUnwanted,    // everybody who wanted the load has left
   kLoadFailed,  // the worker said it cannot
@@ -73,6 +74,7 @@ struct Phase {
 // What a release brought back: bytes held by the released instance, per device. `freed` is never more than
 // was measured.
 struct ReleaseReport {
+  static constexpr std::string_view kNotMeasured = "unmeasured";
   struct Row {
     DeviceId device;
     Bytes before;    // held by the instance before it was told to end
@@ -88,7 +90,7 @@ struct ReleaseReport {
   Bytes reclaimable;                               // mapped file pages it had resident, reported apart
   std::vector<Holder> holders;                     // who holds the residual
   bool proved = false;                             // residual is nothing that can be measured
-  std::string method;  // "process": per process; "device": by convergence of the device
+  std::string method;  // "process": per process; "device": by convergence of the device; or kNotMeasured
   Duration took{};     // from the order to end until proved or given up
   bool operator==(const ReleaseReport&) const = default;
 };

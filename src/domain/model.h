@@ -65,12 +65,20 @@ struct ModelPolicy {
   bool operator==(const ModelPolicy&) const = default;
 };
 
+// A model that another server answers for.
+struct Remote {
+  UpstreamId upstream;
+  std::string name;  // what the upstream calls it
+  bool operator==(const Remote&) const = default;
+};
+
 struct Model {
   ModelId id;
   std::vector<std::string> aliases;
   ModelKind kind = ModelKind::kGeneration;
   Family family = Family::kLocal;
-  Artifact artifact;
+  Artifact artifact;  // of a model of ours; an upstream's is empty but for its size, where that is told
+  std::optional<Remote> remote;  // empty: a worker of ours loads it
   LoadOptions load;
   SamplingDefaults sampling;
   ModelPolicy policy;

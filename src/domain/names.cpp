@@ -67,8 +67,8 @@ PublishedState published(InstanceState state) {
 }
 
 std::string_view to_string(EndCause cause) {
-  return name_of(std::array<std::string_view, 8>{"none", "expired", "evicted", "unloaded", "unwanted",
-                                                 "load_failed", "crashed", "shutdown"},
+  return name_of(std::array<std::string_view, 9>{"none", "expired", "evicted", "switched", "unloaded",
+                                                 "unwanted", "load_failed", "crashed", "shutdown"},
                  cause);
 }
 
@@ -83,32 +83,38 @@ std::optional<LoadStage> load_stage_from_string(std::string_view text) {
   return std::nullopt;
 }
 
+std::string_view to_string(SwitchStage stage) {
+  return name_of(
+      std::array<std::string_view, 6>{"began", "released", "loading", "done", "failed", "cancelled"}, stage);
+}
+
 std::string_view to_string(PriorityClass priority) {
   return name_of(std::array<std::string_view, 2>{"interactive", "batch"}, priority);
 }
 
 std::string_view to_string(DecisionKind kind) {
-  return name_of(std::array<std::string_view, 10>{"load", "wait", "evict", "expire", "unload", "give_up",
-                                                  "refuse", "fail", "release", "hold"},
+  return name_of(std::array<std::string_view, 11>{"load", "wait", "evict", "expire", "unload", "give_up",
+                                                  "refuse", "fail", "release", "hold", "switch"},
                  kind);
 }
 
 std::string_view name_of(const Event& event) {
   return name_of(
       std::array<std::string_view, std::variant_size_v<Event>>{
-          "RequestArrived", "RequestCancelled", "LeaseReleased",      "LoadWanted",      "UnloadWanted",
-          "PinChanged",     "JobAbandoned",     "FootprintPredicted", "WorkerTaken",     "LoadProgressed",
-          "LoadSucceeded",  "LoadFailed",       "WorkerExited",       "ReleaseMeasured", "MemoryMeasured",
-          "ModelsChanged",  "SettingsChanged",  "DesiredRestored",    "TimerFired",      "ShutdownBegan"},
+          "RequestArrived",  "RequestCancelled", "LeaseReleased",  "LoadWanted",         "UnloadWanted",
+          "PinChanged",      "SwitchWanted",     "JobAbandoned",   "FootprintPredicted", "WorkerTaken",
+          "LoadProgressed",  "LoadSucceeded",    "LoadFailed",     "WorkerExited",       "UpstreamYielded",
+          "UpstreamSeen",    "ReleaseMeasured",  "MemoryMeasured", "StatesKept",         "ModelsChanged",
+          "SettingsChanged", "DesiredRestored",  "TimerFired",     "ShutdownBegan"},
       event.index());
 }
 
 std::string_view name_of(const Command& command) {
   return name_of(
       std::array<std::string_view, std::variant_size_v<Command>>{
-          "PredictFootprint", "StartLoad", "BeginDrain", "CutRequests", "StopInstance", "MeasureRelease",
-          "GrantLease", "RejectRequest", "FinishJob", "RecordFootprint", "RecordDecision", "PublishState",
-          "RecordHold", "RecordPin", "ArmTimer", "FinishShutdown"},
+          "PredictFootprint", "StartLoad", "BeginDrain", "CutRequests", "StopInstance", "EvictUpstream",
+          "MeasureRelease", "GrantLease", "RejectRequest", "FinishJob", "RecordFootprint", "RecordDecision",
+          "PublishState", "PublishSwitch", "RecordHold", "RecordPin", "ArmTimer", "FinishShutdown"},
       command.index());
 }
 

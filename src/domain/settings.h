@@ -39,8 +39,9 @@ struct Settings {
     Duration drain_evict = std::chrono::minutes(10);       // so does an eviction
     Duration stop_grace = std::chrono::milliseconds(300);  // between asking a worker to end and ending it
     Duration release_cap = std::chrono::seconds(5);        // how long a release may take to be measured
-    Duration load_silence = std::chrono::minutes(2);       // a load without progress for so long has failed
-    Duration retry_first = std::chrono::seconds(1);        // back-off after a failed load: doubles
+    Duration yield = std::chrono::seconds(30);  // how long an upstream may take to give up what it holds
+    Duration load_silence = std::chrono::minutes(2);  // a load without progress for so long has failed
+    Duration retry_first = std::chrono::seconds(1);   // back-off after a failed load: doubles
     Duration retry_most = std::chrono::minutes(1);
     bool operator==(const Limits&) const = default;
   } limits;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "domain/event.h"
+#include "domain/switch.h"
 
 namespace lm {
 
@@ -50,9 +51,23 @@ struct DeviceView {
   Bytes available;  // what a further reservation may take
 };
 
+// An upstream that shares our devices.
+struct UpstreamView {
+  Upstream upstream;
+  bool reachable = true;
+  std::vector<Resident> residents;       // what it says it has in memory
+  std::optional<InstanceView> instance;  // what it holds on our devices, while that is so
+  std::optional<Error> stuck;            // it was told to give its memory back and did not
+};
+
 struct Snapshot {
   TimePoint now;
   std::vector<ModelView> models;
+  std::vector<UpstreamView> upstreams;
+  Family family = Family::kLocal;  // the one that the devices are for
+  ModelId selected;                // the last model chosen there; may be empty
+  bool remote_selected = false;    // it needs nothing of our devices
+  std::optional<Switch> switching;
   std::vector<DeviceView> devices;
   int waiting = 0;
   std::optional<TimePoint> oldest_waiting;   // arrival of the oldest waiting request

@@ -251,6 +251,11 @@ Task<Result<std::string>> ClientResponse::read_all(std::size_t limit) {
   }
 }
 
+void Interruption::interrupt() {
+  interrupted_ = true;
+  if (const auto socket = socket_.lock()) socket->close();
+}
+
 Client::Client(asio::any_io_executor executor, Endpoint endpoint, ClientOptions options)
     : pool_(std::make_shared<ClientPool>(std::move(executor), std::move(endpoint), std::move(options))) {}
 
@@ -280,6 +285,11 @@ Task<Result<ClientResponse>> Client::send(ClientRequest request, Timeouts timeou
       stream = std::move(*opened);
     }
 
+    if (request.interruption) {
+      request.interruption->socket_ = stream->socket().weak_from_this();
+      if (request.interruption->interrupted_)
+        co_return fail(ErrorCode::kCancelled, "the request was taken back", "interrupted");
+    }
     const std::uint64_t written_before = stream->socket().bytes_written();
     auto sent = co_await stream->write({head, request.body}, timeouts.silence);
     if (!sent) {

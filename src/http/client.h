@@ -39,11 +39,24 @@ struct Timeouts {
   Duration silence = std::chrono::seconds(60);     // each stretch without a byte, sending or receiving
 };
 
+// Ends a request from outside, once: whoever waits for its answer gets kUnavailable "connection_lost" or
+// "bad_upstream". Shared between the one who sends and the one who may end it; one thread.
+class Interruption {
+ public:
+  void interrupt();
+
+ private:
+  friend class Client;
+  std::weak_ptr<class Socket> socket_;
+  bool interrupted_ = false;
+};
+
 struct ClientRequest {
   Method method = Method::kGet;
   std::string target = "/";
   Headers headers;  // Host and Content-Length are ours
   std::string body;
+  std::shared_ptr<Interruption> interruption;  // may be null
 };
 
 struct ClientOptions {

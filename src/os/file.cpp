@@ -149,6 +149,19 @@ Result<void> make_private_folders(const std::filesystem::path& path) {
   return {};
 }
 
+Result<void> make_own_folder(const std::filesystem::path& path) {
+  LM_TRY_VOID(make_private_folders(path.parent_path()));
+  if (::mkdir(path.c_str(), 0700) == 0) return {};
+  const int error_number = errno;
+  struct stat status{};
+  if (error_number != EEXIST || ::lstat(path.c_str(), &status) != 0)
+    return fail(system_error(error_number, fmt::format("making the folder {}", path.string())));
+  if (S_ISDIR(status.st_mode) && status.st_uid == ::geteuid() && (status.st_mode & 0077) == 0) return {};
+  return fail(ErrorCode::kPermissionDenied,
+              fmt::format("{} is there already and is not a folder of this user's alone", path.string()),
+              "foreign_folder");
+}
+
 Result<void> remove_file(const std::filesystem::path& path) {
   if (::unlink(path.c_str()) == 0 || errno == ENOENT) return {};
   return fail(system_error(errno, fmt::format("removing {}", path.string())));

@@ -51,6 +51,11 @@ Result<void> replace_file(const std::filesystem::path& path, std::string_view te
 // in the way is an error.
 Result<void> make_private_folders(const std::filesystem::path& path);
 
+// Makes one folder with mode 0700, or takes over one that is this user's own and closed to all others.
+// Anything else by that name, a link too, is kPermissionDenied "foreign_folder". Its parent must exist, or is
+// made as above.
+Result<void> make_own_folder(const std::filesystem::path& path);
+
 // Removes a file; one that is not there is fine.
 Result<void> remove_file(const std::filesystem::path& path);
 

@@ -46,8 +46,9 @@ Result<ProcessStat> read_process_stat(pid_t pid, const std::filesystem::path& ro
   stat.name = text.substr(open + 1, close - open - 1);
   const std::string_view rest = std::string_view(text).substr(close + 2);  // begins with field 3
   stat.state = rest.front();
-  if (!parse(word(rest, 2), stat.group) || !parse(word(rest, 19), stat.identity.start_ticks)) {
-    return fail(ErrorCode::kInternal, fmt::format("/proc/{}/stat has no group or start time", pid));
+  if (!parse(word(rest, 1), stat.parent) || !parse(word(rest, 2), stat.group) ||
+      !parse(word(rest, 19), stat.identity.start_ticks)) {
+    return fail(ErrorCode::kInternal, fmt::format("/proc/{}/stat has no parent, group or start time", pid));
   }
   return stat;
 }
@@ -55,6 +56,21 @@ Result<ProcessStat> read_process_stat(pid_t pid, const std::filesystem::path& ro
 Result<ProcessIdentity> identify(pid_t pid) {
   LM_TRY(const ProcessStat stat, read_process_stat(pid));
   return stat.identity;
+}
+
+std::vector<ProcessIdentity> group_members(pid_t group, const std::filesystem::path& root) {
+  std::vector<ProcessIdentity> members;
+  std::error_code error;
+  std::filesystem::directory_iterator entries(root / "proc", error);
+  for (const auto end = std::filesystem::directory_iterator(); !error && entries != end;
+       entries.increment(error)) {
+    pid_t pid = 0;
+    if (!parse(std::string_view(entries->path().filename().native()), pid)) continue;
+    const auto stat = read_process_stat(pid, root);
+    if (!stat || stat->group != group || stat->state == 'Z' || stat->state == 'X') continue;
+    members.insert(pid == group ? members.begin() : members.end(), stat->identity);
+  }
+  return members;
 }
 
 Result<std::string> boot_id() {

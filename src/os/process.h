@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <string>
 #include <sys/types.h>
+#include <vector>
 
 #include "base/result.h"
 #include "os/file.h"
@@ -25,12 +26,16 @@ struct ProcessStat {
   ProcessIdentity identity;
   std::string name;  // at most 15 bytes, as the kernel keeps it
   char state = '?';  // R, S, D, Z, …
+  pid_t parent = 0;
   pid_t group = 0;
 };
 
 // kNotFound where there is no such process.
 Result<ProcessStat> read_process_stat(pid_t pid, const std::filesystem::path& root = "/");
 Result<ProcessIdentity> identify(pid_t pid);
+
+// The living processes of that group, its leader first. Reads all of /proc: milliseconds.
+std::vector<ProcessIdentity> group_members(pid_t group, const std::filesystem::path& root = "/");
 
 // Changes with every start of the machine.
 Result<std::string> boot_id();

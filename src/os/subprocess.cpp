@@ -193,6 +193,7 @@ struct Subprocess::State : std::enable_shared_from_this<State> {
     pidfd.close(ignored);
     for (const auto& output : outputs) output->finish();
     status = ended_as;
+    if (const auto tell = std::exchange(on_end, nullptr)) tell(ended_as);
     for (auto* waiter : waiters) waiter->cancel();
   }
 
@@ -206,6 +207,7 @@ struct Subprocess::State : std::enable_shared_from_this<State> {
   std::optional<ExitStatus> status;
   std::vector<asio::steady_timer*> waiters;
   std::vector<std::shared_ptr<LineReader>> outputs;
+  std::function<void(const ExitStatus&)> on_end;
 };
 
 Task<std::optional<ExitStatus>> Subprocess::State::await_end(std::shared_ptr<State> state,
@@ -283,6 +285,7 @@ Result<Subprocess> Subprocess::spawn(asio::any_io_executor executor, SpawnOption
                                                           std::move(reader.sink), options.longest_line));
     state->outputs.back()->start();
   }
+  state->on_end = std::move(options.on_end);
   state->watch();
   return Subprocess(std::move(state));
 }
@@ -300,6 +303,7 @@ Subprocess& Subprocess::operator=(Subprocess&& other) noexcept {
 
 Subprocess::~Subprocess() {
   if (!state_ || state_->status) return;
+  state_->on_end = nullptr;
   state_->send(SIGKILL);
   state_->reap();
 }

@@ -86,6 +86,9 @@ struct SpawnOptions {
   std::optional<int> oom_score_adjustment;  // -1000 … 1000, higher dies first
   bool dies_with_parent = true;
   std::size_t longest_line = 8192;
+  // Called once, on the io_context's thread, when the child has ended and is reaped, behind its last output
+  // and before those who wait go on; not where the Subprocess is destroyed first. Must not destroy it.
+  std::function<void(const ExitStatus&)> on_end;
 };
 
 // "NAME=value" for each of these names that our environment has.

@@ -309,6 +309,46 @@ TEST_F(SubprocessTest, ItIsReapedAlsoWhenNobodyWaits) {
   EXPECT_EQ(::waitpid(child.pid(), nullptr, WNOHANG), -1);
 }
 
+TEST_F(SubprocessTest, ItsEndIsToldOnceBehindItsLastWords) {
+  Lines lines;
+  std::vector<std::string> told;
+  auto options = shell("echo last; exit 3");
+  options.standard_output = into(lines);
+  options.on_end = [&](const ExitStatus& status) {
+    EXPECT_THAT(lines, ElementsAre("last"));
+    told.push_back(to_string(status));
+  };
+  auto child = Subprocess::spawn(io.get_executor(), std::move(options)).value();
+  EXPECT_TRUE(run_until(io, [&] { return !told.empty(); }));
+  run(io, child.wait());
+  EXPECT_THAT(told, ElementsAre("exited with code 3"));
+}
+
+TEST_F(SubprocessTest, ItsEndIsNotToldWhereItIsDestroyed) {
+  bool told = false;
+  auto options = shell("sleep 100");
+  options.on_end = [&](const ExitStatus&) { told = true; };
+  {
+    const auto child = Subprocess::spawn(io.get_executor(), std::move(options)).value();
+  }
+  io.restart();
+  io.poll();
+  EXPECT_FALSE(told);
+}
+
+TEST_F(SubprocessTest, TheGroupIsListedLeaderFirst) {
+  Lines lines;
+  auto options = shell("sleep 100 & sleep 100 & echo ready; wait");
+  options.standard_output = into(lines);
+  auto child = Subprocess::spawn(io.get_executor(), std::move(options)).value();
+  ASSERT_TRUE(run_until(io, [&] { return !lines.empty(); }));
+  const auto members = group_members(child.pid());
+  ASSERT_EQ(members.size(), 3u);
+  EXPECT_EQ(members.front(), child.identity());
+  run(io, child.stop(0s));
+  EXPECT_TRUE(group_members(child.identity().pid).empty());
+}
+
 TEST_F(SubprocessTest, ManyMayWait) {
   using asio::experimental::awaitable_operators::operator&&;
   auto child = spawn({.arguments = {"/bin/sleep", "infinity"}});

@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "config/nearest.h"
+
 namespace lm::runtime {
 namespace {
 
@@ -16,31 +18,35 @@ std::string fold(std::string_view text) {
   return lower;
 }
 
-// Edits from what was asked to the known name or to a beginning of it, for a hint: people know the start of a
-// long name. Both are short.
-std::size_t distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t above = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0U : 1U)});
-      diagonal = above;
-    }
-  }
-  return *std::ranges::min_element(row);
-}
-
 }  // namespace
 
 Catalog::Catalog(std::vector<Model> models, std::map<std::string, ModelId> roles)
     : models_(std::move(models)), roles_(std::move(roles)) {
-  // Ids before aliases, so that no alias hides a model.
-  for (const Model& model : models_) names_.emplace(model.id.str(), model.id);
+  // Who comes first has a name: upstreams' ids, then what Ollama calls its models (tags, which have a colon),
+  // then local ids; ids before all other aliases, so that no alias hides a model.
+  for (const Model& model : models_) {
+    if (model.remote) names_.emplace(model.id.str(), model.id);
+  }
+  for (const Model& model : models_) {
+    if (!model.remote || model.family != Family::kOllama) continue;
+    for (const std::string& alias : model.aliases) {
+      if (alias.find(':') != std::string::npos) names_.emplace(alias, model.id);
+    }
+  }
+  for (const Model& model : models_) {
+    if (!model.remote) names_.emplace(model.id.str(), model.id);
+  }
   for (const Model& model : models_) {
     for (const std::string& alias : model.aliases) names_.emplace(alias, model.id);
+  }
+  for (const bool aliases : {false, true}) {
+    for (const Model& model : models_) {
+      if (model.remote) continue;
+      if (!aliases) local_.emplace(fold(model.id.str()), model.id);
+      for (const std::string& alias : model.aliases) {
+        if (aliases) local_.emplace(fold(alias), model.id);
+      }
+    }
   }
   for (const auto& [name, id] : names_) folded_.emplace(fold(name), id);
 }
@@ -71,10 +77,11 @@ Result<ModelId> Catalog::resolve(std::string_view name, ModelKind kind) const {
   constexpr std::string_view kLocal = "local/";
   if (name.starts_with(kLocal)) {
     name.remove_prefix(kLocal.size());
+    if (const auto it = local_.find(fold(name)); it != local_.end()) return it->second;
   } else if (const auto role = roles_.find(std::string(name)); role != roles_.end()) {
     return role->second;
   }
-  if (const ModelId* id = lookup(name)) return *id;
+  if (const ModelId* id = asked.starts_with(kLocal) ? nullptr : lookup(name)) return *id;
 
   const auto no_model = [](std::string message) -> Error {
     return {.code = ErrorCode::kNotFound,
@@ -93,14 +100,14 @@ Result<ModelId> Catalog::resolve(std::string_view name, ModelKind kind) const {
         "no model was named, and no model has the role {}; name one under roles: in the configuration",
         name)));
   }
-  std::vector<std::pair<std::size_t, std::string>> nearest;
-  const std::string folded = fold(name);
+  std::vector<std::pair<int, std::string>> nearest;
+  const std::string folded = fold(name.substr(0, 200));
+  const int letters = static_cast<int>(folded.size());
   for (const auto& [known, id] : folded_) {
     const bool contains = !folded.empty() && (known.find(folded) != std::string::npos ||
                                               folded.find(known) != std::string::npos);
-    const std::size_t edits = contains ? 0 : distance(folded.substr(0, 128), known.substr(0, 128));
-    if (edits <= std::min(folded.size() / 2, std::max<std::size_t>(2, folded.size() / 3)))
-      nearest.emplace_back(edits, id.str());
+    const int edits = contains ? 0 : config::edit_distance_to_beginning(folded, known);
+    if (edits <= std::min(letters / 2, std::max(2, letters / 3))) nearest.emplace_back(edits, id.str());
   }
   std::ranges::sort(nearest);
   std::vector<std::string> names;

@@ -35,6 +35,7 @@ class Catalog {
   std::map<std::string, ModelId> roles_;
   std::map<std::string, ModelId, std::less<>> names_;   // ids and aliases
   std::map<std::string, ModelId, std::less<>> folded_;  // the same in lower case
+  std::map<std::string, ModelId, std::less<>> local_;   // of local models only, in lower case
 };
 
 }  // namespace lm::runtime

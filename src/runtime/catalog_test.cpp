@@ -51,6 +51,11 @@ TEST(Catalog, TheBeginningOfANameIsEnoughForAHint) {
   EXPECT_EQ(c.resolve("zz").error().message.find("did you mean"), std::string::npos);
 }
 
+TEST(Catalog, SwappedLettersAndOtherDashesAreNear) {
+  const Catalog c({model("qwen3-embedding"), model("qwen3-0.6b")}, {});
+  EXPECT_EQ(c.resolve("qwen3_embeddign").error().fields.back(), Error::Field("nearest", "qwen3-embedding"));
+}
+
 TEST(Catalog, LocalPrefixLeavesRolesAside) {
   EXPECT_FALSE(catalog().resolve("local/chat"));  // a role, and no model has that name
 }
@@ -64,6 +69,38 @@ TEST(Catalog, AnEmptyCatalogSaysWhatToDo) {
 TEST(Catalog, NoAliasHidesAModel) {
   const Catalog c({model("a", {"b"}), model("b")}, {});
   EXPECT_EQ(c.resolve("b")->str(), "b");
+}
+
+// DESIGN §5: openai_NAME, ollama_NAME, PROVIDER/NAME, an Ollama tag, a local name.
+TEST(Catalog, NamesOfUpstreamsComeInTheDesignsOrder) {
+  const auto remote = [](const char* id, const char* upstream, Family family,
+                         std::vector<std::string> aliases) {
+    Model m;
+    m.id = ModelId(id);
+    m.family = family;
+    m.aliases = std::move(aliases);
+    m.remote = Remote{UpstreamId(upstream), id};
+    return m;
+  };
+  Model local;
+  local.id = ModelId("qwen:7b");
+  local.aliases = {"phi"};
+  const Catalog catalog({local, remote("ollama_qwen:7b", "ollama", Family::kOllama, {"qwen:7b", "qwen"}),
+                         remote("alpha/gpt", "alpha", Family::kOpenai, {"openai_gpt"}),
+                         remote("beta/gpt", "beta", Family::kOpenai, {"openai_gpt"}),
+                         remote("ollama_phi:latest", "ollama", Family::kOllama, {"phi:latest", "phi"})},
+                        {});
+  EXPECT_EQ(catalog.resolve("openai_gpt").value(), ModelId("alpha/gpt"))
+      << "the first provider that lists it";
+  EXPECT_EQ(catalog.resolve("beta/gpt").value(), ModelId("beta/gpt"));
+  EXPECT_EQ(catalog.resolve("ollama_qwen:7b").value(), ModelId("ollama_qwen:7b"));
+  EXPECT_EQ(catalog.resolve("qwen:7b").value(), ModelId("ollama_qwen:7b"))
+      << "an Ollama tag before a local name";
+  EXPECT_EQ(catalog.resolve("local/qwen:7b").value(), ModelId("qwen:7b"));
+  EXPECT_EQ(catalog.resolve("qwen").value(), ModelId("ollama_qwen:7b"));
+  EXPECT_EQ(catalog.resolve("phi").value(), ModelId("qwen:7b"))
+      << "without its tag it comes after local names";
+  EXPECT_FALSE(catalog.resolve("local/openai_gpt")) << "local/ is for local models";
 }
 
 }  // namespace

@@ -1,18 +1,10 @@
 #include "runtime/command_runner.h"
 
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
-
 #include "base/assert.h"
 #include "base/log.h"
 
 namespace lm::runtime {
 namespace {
-
-namespace asio = boost::asio;
 
 // A worker without a model: its code, its stacks, its allocator. Added to a prediction, which knows only the
 // model.
@@ -31,13 +23,9 @@ const ModelId* CommandRunner::model_of(InstanceId instance) const {
   return it == models_.end() ? nullptr : &it->second;
 }
 
+// While stopping nothing begins any more: the arbiter's deadlines end what waits for it.
 void CommandRunner::spawn(Task<> task) {
-  auto hold = seams_.gate.enter();
-  if (!hold) return;  // stopping: the arbiter's deadlines end what waits for this
-  asio::co_spawn(
-      seams_.executor,
-      [](Task<> work, Gate::Hold) -> Task<> { co_await std::move(work); }(std::move(task), std::move(*hold)),
-      asio::detached);
+  seams_.gate.start(std::move(task));
 }
 
 // ---- loads
@@ -92,26 +80,34 @@ void CommandRunner::on(const StartLoad& c) {
                                  .retry_after = {}}});
     return;
   }
+  if (model->remote) return seams_.upstreams().load(c.instance, c.generation, *model);
+  seams_.sampler.load_begins(c.instance);
   seams_.workers.load(
       {.instance = c.instance, .generation = c.generation, .model = *model, .options = c.options});
 }
 
 void CommandRunner::on(const StopInstance& c) {
-  seams_.sampler.sample();  // what it holds before, and what its device had free
+  seams_.sampler.stop_begins(c.instance);  // what it holds before, and what its device had free
   seams_.workers.stop(c.instance, c.generation, c.grace);
 }
 
 void CommandRunner::on(const MeasureRelease& c) {
+  if (!c.upstream.empty()) return spawn(measure_upstream(c));
   spawn(measure_release(c));
 }
 
 Task<> CommandRunner::measure_release(MeasureRelease command) {
   const Duration wait = command.not_before - seams_.clock.now();
   if (wait > Duration()) {
-    asio::steady_timer timer(seams_.executor, wait);
-    co_await timer.async_wait(asio::as_tuple(asio::use_awaitable));
+    const Latch never(seams_.executor);
+    co_await never.wait(wait);
   }
-  seams_.post(seams_.sampler.measure_release(command.instance, command.generation));
+  seams_.post(seams_.sampler.measure_release(command.instance, command.generation, command.expected));
+}
+
+Task<> CommandRunner::measure_upstream(MeasureRelease command) {
+  auto measured = co_await seams_.upstreams().measure_release(std::move(command));
+  seams_.post(std::move(measured));
 }
 
 // ---- requests and jobs
@@ -127,6 +123,11 @@ void CommandRunner::on(const CutRequests& c) {
 }
 
 void CommandRunner::on(const FinishJob& c) {
+  if (const Job* job = seams_.jobs.find(c.job);
+      job != nullptr && job->kind == "switch" && !c.error && !c.result.changed) {
+    const Model* model = seams_.model(job->model);
+    if (model != nullptr && !model->remote) log_lines({loaded_already(seams_.words())});
+  }
   seams_.jobs.finish(c);
   seams_.hub.publish(JobFinished{c.job, c.error});
 }
@@ -144,7 +145,13 @@ void CommandRunner::on(const RecordDecision& c) {
   const std::int64_t now_ms = unix_time_ms();
   seams_.records.decide(c.decision, now_ms);
   if (c.decision.kind == DecisionKind::kFail) seams_.records.died(c.decision.model, c.decision.why);
-  if (c.decision.kind == DecisionKind::kFail || c.decision.kind == DecisionKind::kRefuse) {
+  const bool is_told_otherwise = c.decision.kind == DecisionKind::kSwitch ||
+                                 c.decision.kind == DecisionKind::kRelease ||
+                                 c.decision.kind == DecisionKind::kLoad;
+  if (is_told_otherwise) {
+    // The log of a switch has its own lines, the event stream and explain have these.
+    log::debug("{}: {}", c.decision.model.str(), c.decision.why);
+  } else if (c.decision.kind == DecisionKind::kFail || c.decision.kind == DecisionKind::kRefuse) {
     log::warning("{}: {}", c.decision.model.str(), c.decision.why);
   } else {
     log::info("{}: {}", c.decision.model.empty() ? "every local model" : c.decision.model.str(),
@@ -153,7 +160,25 @@ void CommandRunner::on(const RecordDecision& c) {
   seams_.hub.publish(c.decision);
 }
 
+void CommandRunner::log_lines(const std::vector<LogLine>& lines) {
+  for (const LogLine& line : lines) {
+    switch (line.level) {
+      case LogLine::kInfo:
+        log::info("{}", line.text);
+        break;
+      case LogLine::kWarning:
+        log::warning("{}", line.text);
+        break;
+      case LogLine::kError:
+        log::error("{}", line.text);
+        break;
+    }
+  }
+}
+
 void CommandRunner::on(const PublishState& c) {
+  if (c.release && c.cause == EndCause::kUnloaded)
+    log_lines(unload_lines(c.model, *c.release, seams_.words()));
   log::debug("{} is {}", c.model.str(), to_string(c.state));
   waits_.entered(c.instance, c.state, seams_.clock.now());
   seams_.hub.publish(c);
@@ -164,6 +189,19 @@ void CommandRunner::on(const RecordHold& c) {
 }
 void CommandRunner::on(const RecordPin& c) {
   seams_.records.pin(c);
+}
+
+void CommandRunner::on(const EvictUpstream& c) {
+  seams_.upstreams().evict(c);
+}
+
+void CommandRunner::on(const PublishSwitch& c) {
+  const bool ended = c.change.stage == SwitchStage::kDone || c.change.stage == SwitchStage::kFailed ||
+                     c.change.stage == SwitchStage::kCancelled;
+  const std::int64_t now_ms = unix_time_ms();
+  if (ended) seams_.records.switched(seams_.report_of(c.change, now_ms), now_ms);
+  log_lines(switch_lines(c.change, seams_.words()));
+  seams_.hub.publish(c.change);
 }
 
 void CommandRunner::on(const ArmTimer&) {

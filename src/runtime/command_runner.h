@@ -7,6 +7,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 
+#include "backend/upstreams.h"
 #include "backend/workers.h"
 #include "base/clock.h"
 #include "base/gate.h"
@@ -17,6 +18,7 @@
 #include "runtime/lease.h"
 #include "runtime/memory_sampler.h"
 #include "runtime/records.h"
+#include "runtime/switch_text.h"
 #include "runtime/wait_timeline.h"
 
 namespace lm::runtime {
@@ -32,10 +34,13 @@ class CommandRunner {
     Jobs& jobs;
     EventHub& hub;
     backend::Workers& workers;
+    std::function<backend::Upstreams&()> upstreams;  // another object after a reload that names others
     MemorySampler& sampler;
     Records& records;
     Gate& gate;
     std::function<const Model*(const ModelId&)> model;
+    std::function<std::string(const Switch&, std::int64_t at_ms)> report_of;  // a switch's, for the store
+    std::function<SwitchWords()> words;
   };
 
   explicit CommandRunner(Seams seams) : seams_(std::move(seams)), shut_down_(seams_.executor) {}
@@ -46,10 +51,13 @@ class CommandRunner {
   const Latch& shut_down() const { return shut_down_; }
   // The model of an instance that is or was alive.
   const ModelId* model_of(InstanceId instance) const;
+  // The end of an instance waited so long for its conversations to be saved.
+  void saved(InstanceId instance, Duration took) { waits_.saved(instance, took); }
   // What its load waited for before it began.
   std::vector<Phase> waits_of(InstanceId instance) const { return waits_.before_load(instance); }
 
  private:
+  static void log_lines(const std::vector<LogLine>& lines);
   void on(const PredictFootprint& c);
   void on(const StartLoad& c);
   void on(const BeginDrain&) {}
@@ -64,11 +72,14 @@ class CommandRunner {
   void on(const PublishState& c);
   void on(const RecordHold& c);
   void on(const RecordPin& c);
+  void on(const EvictUpstream& c);
+  void on(const PublishSwitch& c);
   void on(const ArmTimer&);
   void on(const FinishShutdown&);
 
   Task<> predict(PredictFootprint command, std::filesystem::path path, LoadOptions options);
   Task<> measure_release(MeasureRelease command);
+  Task<> measure_upstream(MeasureRelease command);
   void spawn(Task<> task);
 
   Seams seams_;

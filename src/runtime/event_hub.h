@@ -25,7 +25,8 @@ struct Progress {
   double fraction = 0;
 };
 
-// The timeline of a load that has ended well, or of a release.
+// The timeline of a load that has ended well, told when it is ready; its last phase, "first_token", comes
+// alone with the first answer.
 struct PhasesMeasured {
   ModelId model;
   InstanceId instance;
@@ -42,7 +43,8 @@ struct ConfigReloaded {
   std::vector<std::string> warnings;
 };
 
-using News = std::variant<PublishState, Progress, PhasesMeasured, Decision, JobFinished, ConfigReloaded>;
+using News =
+    std::variant<PublishState, Progress, PhasesMeasured, Decision, JobFinished, ConfigReloaded, Switch>;
 
 struct Happening {
   std::uint64_t id = 0;  // counts up from 1 in a daemon's life

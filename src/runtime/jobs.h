@@ -17,7 +17,7 @@ namespace lm::runtime {
 
 struct Job {
   JobId id;
-  std::string kind;  // "load", "unload", "pin", "unpin"
+  std::string kind;  // "load", "unload", "pin", "unpin", "switch"
   ModelId model;     // empty: all
   TimePoint asked_at;
   bool done = false;

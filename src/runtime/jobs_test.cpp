@@ -11,7 +11,7 @@ TEST(Jobs, AFinishedOneIsKeptAnAbandonedOneIsNot) {
   Jobs jobs(context.get_executor());
   const JobId done = jobs.open("load", ModelId("a"), TimePoint());
   const JobId left = jobs.open("load", ModelId("b"), TimePoint());
-  jobs.finish({done, std::nullopt, {.changed = true, .release = {}}});
+  jobs.finish({done, std::nullopt, {.changed = true}});
   jobs.abandon(left);
   jobs.abandon(done);  // too late: it has ended
   ASSERT_NE(jobs.find(done), nullptr);

@@ -22,6 +22,7 @@ struct Lease::State {
   // However it comes to its end, the arbiter hears of it exactly once.
   void end() {
     const Phase was = std::exchange(phase, Phase::kEnded);
+    on_cut = nullptr;
     shared->states.erase(request);
     if (was == Phase::kWaiting) shared->post(RequestCancelled{request});
     if (was == Phase::kGranted) {
@@ -37,6 +38,7 @@ struct Lease::State {
   ModelId model;
   InstanceId instance;
   std::optional<Error> error;
+  std::function<void()> on_cut;
   TimePoint asked_at;
   TimePoint granted_at;
 };
@@ -58,8 +60,16 @@ InstanceId Lease::instance() const {
 std::optional<Error> Lease::cut() const {
   return state_ ? state_->error : std::nullopt;
 }
+void Lease::on_cut(std::function<void()> call) {
+  state_->on_cut = std::move(call);
+}
+
 Duration Lease::waited() const {
   return state_->granted_at - state_->asked_at;
+}
+
+TimePoint Lease::granted_at() const {
+  return state_->granted_at;
 }
 
 void Lease::release() {
@@ -135,7 +145,10 @@ void Leases::cut(const CutRequests& command) {
   for (const RequestId request : command.requests) {
     const auto it = shared_->states.find(request);
     if (it == shared_->states.end()) continue;
-    if (const auto state = it->second.lock()) state->error = command.error;
+    const auto state = it->second.lock();
+    if (!state) continue;
+    state->error = command.error;
+    if (state->on_cut) state->on_cut();
   }
 }
 

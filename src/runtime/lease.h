@@ -29,8 +29,11 @@ class Lease {
   InstanceId instance() const;
   // Why it was taken back while it was held; empty: it was not. Its connection to the worker ends by itself.
   std::optional<Error> cut() const;
+  // Calls back when it is taken back while it is held; set once. Not called after release().
+  void on_cut(std::function<void()> call);
   // How long it was waited for.
   Duration waited() const;
+  TimePoint granted_at() const;
   void release();
 
  private:

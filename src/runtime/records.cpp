@@ -12,6 +12,7 @@
 #include "store/decisions.h"
 #include "store/desired.h"
 #include "store/footprints.h"
+#include "store/switches.h"
 
 namespace lm::runtime {
 namespace {
@@ -61,7 +62,7 @@ std::vector<Error::Field> fields_of(std::string_view text) {
 }
 
 std::optional<DecisionKind> kind_from(std::string_view text) {
-  for (int i = 0; i <= static_cast<int>(DecisionKind::kHold); ++i) {
+  for (int i = 0; i <= static_cast<int>(DecisionKind::kSwitch); ++i) {
     if (to_string(static_cast<DecisionKind>(i)) == text) return static_cast<DecisionKind>(i);
   }
   return std::nullopt;
@@ -81,7 +82,8 @@ struct Records::Impl {
         footprints(*database),
         decisions(*database),
         desired(*database),
-        deaths(*database) {}
+        deaths(*database),
+        switches(*database) {}
 
   std::unique_ptr<store::Database> database;
   std::vector<std::string> warnings;
@@ -89,6 +91,7 @@ struct Records::Impl {
   store::Decisions decisions;
   store::Desired desired;
   store::DeathTally deaths;
+  store::Switches switches;
 };
 
 Records::Records(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -177,6 +180,21 @@ std::vector<StoredDecision> Records::decisions(std::string_view model, std::size
                        .fields = fields_of(record.fields)}});
   }
   return result;
+}
+
+void Records::switched(const std::string& report, std::int64_t at_ms) {
+  note(impl_->switches.append({.id = 0, .at_ms = at_ms, .kind = "switch", .report = report}), "a switch");
+}
+
+std::vector<std::string> Records::switches(std::size_t limit) const {
+  std::vector<std::string> reports;
+  const auto records = impl_->switches.newest(static_cast<int>(std::min<std::size_t>(limit, 1000)));
+  if (!records) {
+    log::warning("the switches could not be read: {}", records.error().message);
+    return reports;
+  }
+  for (const store::SwitchRecord& record : *records) reports.push_back(record.report);
+  return reports;
 }
 
 void Records::died(const ModelId& model, std::string_view how) {

@@ -41,6 +41,11 @@ class Records {
   // Newest first; empty `model`: all.
   std::vector<StoredDecision> decisions(std::string_view model, std::size_t limit) const;
 
+  // A switch that has ended, as its report's JSON.
+  void switched(const std::string& report, std::int64_t at_ms);
+  // Reports, newest first.
+  std::vector<std::string> switches(std::size_t limit) const;
+
   // A worker's death or a failed load.
   void died(const ModelId& model, std::string_view how);
 

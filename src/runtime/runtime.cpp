@@ -3,34 +3,41 @@
 #include <algorithm>
 #include <deque>
 #include <map>
+#include <set>
 
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/detached.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <fmt/format.h>
 
+#include "backend/upstreams.h"
 #include "base/gate.h"
 #include "base/log.h"
 #include "config/difference.h"
 #include "os/file.h"
 #include "os/orphans.h"
-#include "probe/host_probe.h"
+#include "probe/machine_probe.h"
 #include "runtime/command_runner.h"
 #include "runtime/control_loop.h"
+#include "runtime/device_choice.h"
+#include "runtime/event_log.h"
+#include "runtime/idle_checkpoints.h"
 #include "runtime/inventory.h"
 #include "runtime/memory_sampler.h"
+#include "runtime/upstream_list.h"
 
 namespace lm::runtime {
 namespace {
 
 namespace asio = boost::asio;
 
+// A measurement that a decision may be based on.
+constexpr Duration kFresh = std::chrono::milliseconds(200);
+
 // What is kept free on a device for everybody else where nothing is configured.
 Bytes default_headroom(const Device& device) {
   return std::min(gib(1), Bytes(device.capacity.count() / 10));
 }
+
+// How long the end of the daemon waits for conversations to be moved to disk.
+constexpr Duration kKeepLimit = std::chrono::seconds(5);
 
 }  // namespace
 
@@ -43,14 +50,28 @@ struct Runtime::Impl {
         read_config(std::move(r)),
         hub(executor),
         jobs(executor),
+        probe({.root = "/", .nvml = places.nvml, .visible_cuda = places.visible_cuda}),
         loop(executor, clock, loaded.config.settings),
         leases(
-            executor, [this](Event event) { loop.post(std::move(event)); }, [this] { return clock.now(); }),
+            executor, [this](Event event) { on_request(std::move(event)); }, [this] { return clock.now(); }),
         sampler(executor, probe, [this](Event event) { loop.post(std::move(event)); }),
-        gate(executor) {}
+        gate(executor),
+        keeper({.executor = executor,
+                .post = [this](Event event) { loop.post(std::move(event)); },
+                .engine = [this] { return workers ? workers->engine() : std::string(); },
+                .unix_ms = [] { return unix_time_ms(); }}),
+        checkpoints({.executor = executor,
+                     .begin = [this](InstanceId instance) { workers->checkpoint(instance); },
+                     .cancel = [this](InstanceId instance) { workers->cancel_checkpoint(instance); }},
+                    loaded.config.state.checkpoint_idle) {}
 
   Task<Result<void>> start() {
     LM_CO_TRY_VOID(os::make_private_folders(places.run));
+    if (!places.recording.empty()) {
+      LM_CO_TRY(event_log, EventLog::open(places.recording));
+      loop.record_with([this](const Event& event, TimePoint at) { event_log->record(event, at); });
+      log::info("every event is recorded in {}", places.recording.string());
+    }
     LM_CO_TRY(const auto orphans, os::reap_orphans(places.run, std::chrono::seconds(5)));
     for (const os::Orphan& orphan : orphans) {
       log::warning("a {} ({}) of an earlier daemon was still running and {}", orphan.name, orphan.process.pid,
@@ -59,21 +80,21 @@ struct Runtime::Impl {
     LM_CO_TRY(records, Records::open(places.data));
     for (const std::string& warning : records->warnings()) log::warning("{}", warning);
 
-    const auto listener =
-        backend::Workers::Listener{.post = [this](Event event) { hear(std::move(event)); },
-                                   .phases =
-                                       [this](ModelId model, InstanceId instance, std::vector<Phase> phases) {
-                                         on_phases(std::move(model), instance, std::move(phases));
-                                       },
-                                   .log = [](std::string_view line) { log::info("{}", line); }};
+    const auto listener = backend::Workers::Listener{
+        .post = [this](Event event) { hear(std::move(event)); },
+        .phases =
+            [this](ModelId model, InstanceId instance, std::vector<Phase> phases) {
+              on_phases(std::move(model), instance, std::move(phases));
+            },
+        .saved = [this](InstanceId instance, Duration took) { runner->saved(instance, took); },
+        .log = [](std::string_view line) { log::info("{}", line); }};
     workers = std::make_unique<backend::Workers>(
         executor,
         backend::WorkersOptions{.program = places.worker,
                                 .run_folder = places.run,
-                                .state_folder = {},
                                 .log_file = places.log_file,
                                 .standby = loaded.config.standby != config::Standby::kOff},
-        listener, [this](os::ProcessIdentity process) { return sampler.measure(process); });
+        listener, [this](os::ProcessIdentity process) { return sampler.measure(process); }, &keeper);
     sampler.watch(workers.get());
     runner = std::make_unique<CommandRunner>(
         CommandRunner::Seams{.executor = executor,
@@ -83,29 +104,64 @@ struct Runtime::Impl {
                              .jobs = jobs,
                              .hub = hub,
                              .workers = *workers,
+                             .upstreams = [this]() -> backend::Upstreams& { return *upstreams; },
                              .sampler = sampler,
                              .records = *records,
                              .gate = gate,
-                             .model = [this](const ModelId& id) { return catalog.find(id); }});
-    loop.run_commands_with([this](const Command& command) { runner->run(command); });
+                             .model = [this](const ModelId& id) { return catalog.find(id); },
+                             .report_of = report_of,
+                             .words = [this] { return words(); }});
+    loop.run_commands_with([this](const Command& command) {
+      if (const auto* grant = std::get_if<GrantLease>(&command);
+          grant != nullptr && workers->report(grant->instance)) {
+        keeper.used(grant->instance);
+        checkpoints.granted(grant->request, grant->instance);
+      }
+      if (const auto* news = std::get_if<PublishState>(&command)) {
+        if (news->state == InstanceState::kReady) {
+          ready.insert(news->model);
+        } else {
+          ready.erase(news->model);
+        }
+      }
+      runner->run(command);
+    });
 
     LM_CO_TRY(machine, probe.devices());
+    // Where models go depends on what the engine was built for, which its first worker says.
+    if (auto started = co_await workers->start(); !started) co_return fail(std::move(started).error());
     apply(loaded.config);
+    watch_upstreams(loaded.config);
+    const config::State& state = loaded.config.state;
+    keeper.open({.memory = shared_memory_folder(places.data),
+                 .disk = places.data / "states",
+                 .memory_budget = state.memory,
+                 .disk_budget = state.disk});
     loop.post(records->desired());
     sampler.sample();
-    if (auto started = co_await workers->start(); !started) co_return fail(std::move(started).error());
     run(sampler.keep_sampling());
+    // Those that answer are listed from the first request on; the others are, as soon as they do.
+    co_await upstreams->wait_until_seen(std::chrono::seconds(1));
     co_return Result<void>();
   }
 
-  void run(Task<> task) {
-    if (auto hold = gate.enter()) {
-      asio::co_spawn(
-          executor,
-          [](Task<> work, Gate::Hold) -> Task<> { co_await std::move(work); }(std::move(task),
-                                                                              std::move(*hold)),
-          asio::detached);
-    }
+  void run(Task<> task) { gate.start(std::move(task)); }
+
+  // Everything that requests tell passes here on its way to the arbiter.
+  void on_request(Event event) {
+    if (const auto* arrived = std::get_if<RequestArrived>(&event)) look_before(arrived->model);
+    const auto* released = std::get_if<LeaseReleased>(&event);
+    const std::optional<RequestId> request = released ? std::optional(released->request) : std::nullopt;
+    loop.post(std::move(event));
+    if (request) checkpoints.released(*request);
+  }
+
+  // A model that may have to be loaded gets its place by what devices have now, not by what they had when
+  // somebody last looked: others come and go on them.
+  void look_before(const ModelId& model) {
+    if (ready.contains(model)) return;
+    const Model* found = catalog.find(model);
+    if (found != nullptr && !found->remote) sampler.sample_if_older(kFresh);
   }
 
   // Everything that workers tell passes here on its way to the arbiter, so that listeners see progress too.
@@ -116,6 +172,7 @@ struct Runtime::Impl {
       }
     }
     const bool loaded_now = std::holds_alternative<LoadSucceeded>(event);
+    if (const auto* exited = std::get_if<WorkerExited>(&event)) checkpoints.ended(exited->instance);
     loop.post(std::move(event));
     // The engine's account reserves; what is shown as held is measured.
     if (loaded_now) sampler.sample();
@@ -130,6 +187,16 @@ struct Runtime::Impl {
     hub.publish(PhasesMeasured{std::move(model), instance, std::move(phases)});
   }
 
+  void on_first_byte(ModelId model, InstanceId instance, Duration since_grant) {
+    const auto timeline = last_phases.find(instance);
+    if (timeline == last_phases.end()) return;
+    std::vector<Phase>& phases = timeline->second;
+    const Phase first{"first_token", since_grant};
+    if (!phases.empty() && phases.back().name == first.name) return;
+    phases.push_back(first);
+    hub.publish(PhasesMeasured{std::move(model), instance, {first}});
+  }
+
   // The configuration's word about models, devices and policy.
   void apply(const config::Config& config) {
     Inventory inventory = take_inventory(config, places.model_folders);
@@ -142,23 +209,99 @@ struct Runtime::Impl {
       device.headroom = named && entry->second.headroom ? *entry->second.headroom : default_headroom(device);
       if (named) device.limit = entry->second.limit;
     }
+    for (const std::string& trouble : probe.troubles()) warnings.push_back("cards are not used: " + trouble);
     for (Model& model : inventory.models) {
-      const bool wants_card =
-          model.load.device != "auto" && model.load.device != "host" && model.load.device != "cpu";
-      const bool has_card =
-          std::ranges::any_of(devices, [](const Device& d) { return d.kind != DeviceKind::kHost; });
-      if (!wants_card || has_card) continue;
-      warnings.push_back(
-          fmt::format("{}: device {} is not there; it runs on the host", model.id.str(), model.load.device));
-      model.load.device = "auto";
+      if (model.remote) continue;
+      DeviceChoice choice = choose_device(model.load, machine, workers->engine());
+      model.load.device = std::move(choice.device);
+      if (choice.warning) warnings.push_back(fmt::format("{}: {}", model.id.str(), *choice.warning));
     }
     for (const std::string& warning : warnings) log::warning("{}", warning);
     for (const Model& model : inventory.models) {
       if (model.problem) log::warning("{} cannot be loaded: {}", model.id.str(), model.problem->message);
     }
-    catalog = Catalog(inventory.models, inventory.roles);
+    local_models = std::move(inventory.models);
+    roles = std::move(inventory.roles);
     loop.post(SettingsChanged{config.settings, std::move(devices)});
-    loop.post(ModelsChanged{std::move(inventory.models)});
+    list_models();
+  }
+
+  // The servers that are not ours, as the configuration names them.
+  void watch_upstreams(const config::Config& config) {
+    UpstreamList list = make_upstreams(
+        executor, config, places.run, [](std::string_view line) { log::info("{}", line); },
+        [this](const UpstreamId& id) {
+          if (upstreams) upstreams->look_at(id);
+        });
+    for (std::string& warning : list.warnings) {
+      log::warning("{}", warning);
+      warnings.push_back(std::move(warning));
+    }
+    if (upstreams) run(end_watch(std::move(upstreams)));
+    upstreams = std::make_shared<backend::Upstreams>(
+        executor, clock, std::move(list.servers),
+        backend::Upstreams::Listener{.post = [this](Event event) { hear(std::move(event)); },
+                                     .models_changed = [this] { list_models(); },
+                                     .log = [](std::string_view line) { log::info("{}", line); }},
+        backend::Upstreams::Probes{
+            .held = [this](const std::vector<os::ProcessIdentity>& processes) { return held_by(processes); },
+            .devices = [this] { return sampler.read({}).devices; }});
+    run(upstreams->watch());
+  }
+
+  // All that can be asked for: ours, and what upstreams were last seen to offer.
+  void list_models() {
+    std::vector<Model> models = local_models;
+    if (upstreams) std::ranges::move(upstreams->models(), std::back_inserter(models));
+    catalog = Catalog(models, roles);
+    // A role may name a model of an upstream; it has none while that was never seen.
+    std::map<std::string, ModelId> all_roles = roles;
+    const config::Roles& wished = loaded.config.roles;
+    for (const auto& [role, name] : {std::pair<const char*, const std::string&>{"chat", wished.chat},
+                                     {"knowledge", wished.knowledge},
+                                     {"translation", wished.translation},
+                                     {"embedding", wished.embedding}}) {
+      if (name.empty() || roles.contains(role)) continue;
+      if (const auto id = catalog.resolve(name)) all_roles.emplace(role, *id);
+    }
+    if (all_roles.size() > roles.size()) catalog = Catalog(models, std::move(all_roles));
+    loop.post(ModelsChanged{std::move(models), upstreams ? upstreams->upstreams() : std::vector<Upstream>()});
+  }
+
+  // What a command of ours started ends with us; other upstreams are left as they are.
+  Task<> end_commands() {
+    for (const auto& [name, command] : loaded.config.commands) {
+      const auto server = upstreams->find(UpstreamId(name));
+      if (server && server->client()) co_await server->yield(std::chrono::seconds(5));
+    }
+  }
+
+  static Task<> end_watch(std::shared_ptr<backend::Upstreams> former) { co_await former->stop(); }
+
+  // Where there is a card, what an upstream keeps in the host's memory is not what it was asked to give back.
+  DeviceBytes held_by(const std::vector<os::ProcessIdentity>& processes) {
+    DeviceBytes sum;
+    for (const ProcessReading& process : sampler.read(processes).processes) sum += process.held;
+    const bool has_card =
+        std::ranges::any_of(machine, [](const Device& d) { return d.kind != DeviceKind::kHost; });
+    if (has_card) sum.set(host_device(), Bytes());
+    return sum;
+  }
+
+  // How people's lines are written.
+  SwitchWords words() const {
+    return {.locale = resolve_locale(loaded.config.locale,
+                                     [](const char* name) {
+                                       const char* value = std::getenv(name);
+                                       return std::string(value == nullptr ? "" : value);
+                                     }),
+            .host_only =
+                std::ranges::all_of(machine, [](const Device& d) { return d.kind == DeviceKind::kHost; }),
+            .roles_of = [this](const ModelId& model) {
+              std::vector<std::string> names = catalog.roles_of(model);
+              std::erase(names, "embedding");
+              return names;
+            }};
   }
 
   JobId open_job(std::string kind, const std::optional<ModelId>& model) {
@@ -170,20 +313,28 @@ struct Runtime::Impl {
   Places places;
   config::Loaded loaded;
   ReadConfig read_config;
+  ReportOf report_of = [](const Switch&, std::int64_t) { return std::string(); };
   std::vector<std::string> warnings;
   std::vector<Device> machine;
+  std::vector<Model> local_models;
+  std::map<std::string, ModelId> roles;
   Catalog catalog;
   EventHub hub;
   Jobs jobs;
-  probe::HostProbe probe;
+  probe::MachineProbe probe;
+  std::optional<EventLog> event_log;
   ControlLoop loop;
   Leases leases;
   MemorySampler sampler;
   Gate gate;
   std::unique_ptr<Records> records;
+  StateKeeper keeper;
+  IdleCheckpoints checkpoints;
   std::unique_ptr<backend::Workers> workers;
+  std::shared_ptr<backend::Upstreams> upstreams;
   std::unique_ptr<CommandRunner> runner;
   std::map<InstanceId, std::vector<Phase>> last_phases;
+  std::set<ModelId> ready;  // as last published
 };
 
 Runtime::Runtime(asio::any_io_executor executor, const Clock& clock, Places places, config::Loaded config,
@@ -200,13 +351,17 @@ Task<Result<void>> Runtime::start() {
 Task<void> Runtime::stop(Duration drain) {
   Impl& impl = *impl_;
   if (impl.runner == nullptr) co_return;
+  impl.keeper.prepare_close();
   impl.loop.post(ShutdownBegan{impl.clock.now() + drain});
   // The arbiter's own deadlines end the drain; what is added is for workers that die hard.
   const Latch finished = impl.runner->shut_down();
   if (!co_await finished.wait(drain + std::chrono::seconds(8)))
     log::warning("some models did not end in time; their workers are killed");
   impl.sampler.stop();
+  co_await impl.end_commands();
+  co_await impl.upstreams->stop();
   co_await impl.workers->shut_down(std::chrono::milliseconds(500));
+  co_await impl.keeper.close(kKeepLimit);
   impl.gate.close();
   co_await impl.gate.wait_empty(std::chrono::seconds(5));
 }
@@ -240,14 +395,42 @@ Jobs& Runtime::jobs() {
   return impl_->jobs;
 }
 
+Task<> Runtime::look_before(ModelId model) {
+  const Model* known = impl_->catalog.find(model);
+  if (known == nullptr || !known->remote || known->problem || !impl_->upstreams) co_return;
+  const UpstreamId upstream = known->remote->upstream;
+  const Snapshot now = snapshot();
+  const auto view =
+      std::ranges::find(now.upstreams, upstream, [](const UpstreamView& v) { return v.upstream.id; });
+  if (view == now.upstreams.end() || !view->upstream.shares_devices) co_return;
+  if (view->instance && view->instance->state == InstanceState::kReady) co_return;
+  const auto upstreams = impl_->upstreams;  // another one after a reload
+  co_await upstreams->look_again(upstream, std::chrono::seconds(1));
+}
+
 Leases::Ticket Runtime::ask(Leases::Wish wish) {
   return impl_->leases.ask(std::move(wish));
 }
 std::shared_ptr<http::Client> Runtime::worker(InstanceId instance) const {
   return impl_->workers->client(instance);
 }
+std::optional<UpstreamRoute> Runtime::upstream(const ModelId& id) const {
+  const Model* model = impl_->catalog.find(id);
+  if (model == nullptr || !model->remote) return std::nullopt;
+  const auto server = impl_->upstreams->find(model->remote->upstream);
+  if (!server) return std::nullopt;
+  impl_->upstreams->touch(model->remote->upstream);
+  return UpstreamRoute{.client = server->client(),
+                       .prefix = server->api_prefix(),
+                       .headers = server->headers(),
+                       .name = model->remote->name};
+}
 std::optional<backend::WorkerReport> Runtime::report(InstanceId instance) const {
   return impl_->workers->report(instance);
+}
+
+void Runtime::answer_began(const Lease& lease) {
+  impl_->on_first_byte(lease.model(), lease.instance(), impl_->clock.now() - lease.granted_at());
 }
 
 std::string Runtime::waiting_note(const ModelId& model) const {
@@ -267,6 +450,7 @@ std::string Runtime::waiting_note(const ModelId& model) const {
 
 JobId Runtime::load(ModelId model, std::string who, bool force) {
   const JobId job = impl_->open_job("load", model);
+  impl_->look_before(model);
   impl_->loop.post(LoadWanted{job, std::move(model), std::move(who), force});
   return job;
 }
@@ -283,13 +467,29 @@ JobId Runtime::pin(ModelId model, bool pinned) {
   return job;
 }
 
+JobId Runtime::choose(ModelId model, std::string who) {
+  const JobId job = impl_->open_job("switch", model);
+  impl_->loop.post(SwitchWanted{job, std::move(model), std::move(who)});
+  return job;
+}
+
+void Runtime::write_switches_with(ReportOf report_of) {
+  impl_->report_of = std::move(report_of);
+}
+
+std::vector<std::string> Runtime::switches(std::size_t limit) const {
+  return impl_->records ? impl_->records->switches(limit) : std::vector<std::string>();
+}
+
 void Runtime::abandon(JobId job) {
   impl_->loop.post(JobAbandoned{job});
   impl_->jobs.abandon(job);
 }
 
 Task<Result<backend::Inspection>> Runtime::inspect(std::filesystem::path path) {
-  return impl_->workers->inspect(std::move(path), LoadOptions());
+  LoadOptions options;
+  options.device = choose_device(options, impl_->machine, impl_->workers->engine()).device;
+  return impl_->workers->inspect(std::move(path), std::move(options));
 }
 
 std::vector<StoredDecision> Runtime::decisions(std::string_view model, std::size_t limit) const {
@@ -297,6 +497,10 @@ std::vector<StoredDecision> Runtime::decisions(std::string_view model, std::size
 }
 std::vector<DeviceReading> Runtime::readings() const {
   return impl_->sampler.readings();
+}
+
+StateKeeper::Figures Runtime::conversations() const {
+  return impl_->keeper.figures();
 }
 
 std::vector<Phase> Runtime::phases(InstanceId instance) const {
@@ -309,8 +513,14 @@ Result<ConfigReloaded> Runtime::reload() {
   ConfigReloaded news;
   for (const config::Change& change : config::diff(impl_->loaded.config, fresh.config))
     news.changes.push_back(config::to_string(change));
-  impl_->loaded = std::move(fresh);
+  const config::Config before = std::exchange(impl_->loaded, std::move(fresh)).config;
   impl_->apply(impl_->loaded.config);
+  const config::Config& now = impl_->loaded.config;
+  if (before.ollama != now.ollama || before.providers != now.providers || before.commands != now.commands)
+    impl_->watch_upstreams(now);
+  const config::State& state = impl_->loaded.config.state;
+  impl_->keeper.change_budgets(state.memory, state.disk);
+  impl_->checkpoints.change_idle(state.checkpoint_idle);
   news.warnings = impl_->warnings;
   impl_->hub.publish(news);
   return news;

@@ -23,6 +23,7 @@
 #include "runtime/jobs.h"
 #include "runtime/lease.h"
 #include "runtime/records.h"
+#include "runtime/state_keeper.h"
 
 namespace lm::runtime {
 
@@ -33,6 +34,17 @@ struct Places {
   std::filesystem::path worker;  // the program
   std::filesystem::path log_file;
   std::vector<std::filesystem::path> model_folders;  // beside the configuration's
+  std::filesystem::path recording;                   // the event log; empty: none is written
+  std::string nvml = "libnvidia-ml.so.1";            // NVIDIA's driver library; empty: none
+  std::optional<std::string> visible_cuda{};         // CUDA_VISIBLE_DEVICES, which workers inherit
+};
+
+// Where a request for an upstream's model goes.
+struct UpstreamRoute {
+  std::shared_ptr<http::Client> client;  // null: it does not run
+  std::string prefix;                    // goes before "/chat/completions"
+  http::Headers headers;                 // its key
+  std::string name;                      // what it calls the model
 };
 
 // One thread. Created, started, used, stopped; stop() must have returned before it is destroyed.
@@ -51,6 +63,9 @@ class Runtime {
   // Reaps what an earlier daemon left behind, opens the store, starts the standby worker, tells the arbiter
   // of models and devices.
   Task<Result<void>> start();
+  // Set before start(): how a switch that has ended is written down.
+  using ReportOf = std::function<std::string(const Switch&, std::int64_t at_ms)>;
+  void write_switches_with(ReportOf report_of);
   // Refuses new work, lets running answers end for at most `drain`, ends all workers.
   Task<void> stop(Duration drain);
   // While stop() drains: ends running answers now.
@@ -66,10 +81,19 @@ class Runtime {
   Jobs& jobs();
 
   // ---- requests
+  // Before a request or a choice of the model: where it is an upstream's on our devices that does not serve
+  // now, the upstream is looked at, for a second at most. One that went away since it was last seen is known
+  // before anything makes room for it.
+  Task<> look_before(ModelId model);
   Leases::Ticket ask(Leases::Wish wish);
   // The connections to a ready instance's worker; null where it is gone.
   std::shared_ptr<http::Client> worker(InstanceId instance) const;
+  // The way to the upstream that answers for a model; empty: it is ours, or its upstream is gone.
+  std::optional<UpstreamRoute> upstream(const ModelId& model) const;
   std::optional<backend::WorkerReport> report(InstanceId instance) const;
+  // The first byte of an answer's body is there. Of the first answer after a load it ends the load's
+  // timeline: "first_token", from the lease's grant on, is published once in an instance's life.
+  void answer_began(const Lease& lease);
   // For a comment while somebody waits: "tinyllama is loading: weights 40 %".
   std::string waiting_note(const ModelId& model) const;
 
@@ -77,14 +101,20 @@ class Runtime {
   JobId load(ModelId model, std::string who, bool force);
   JobId unload(std::optional<ModelId> model, std::string who, bool hold);
   JobId pin(ModelId model, bool pinned);
+  // Somebody chooses this model: its family gets the devices, and it is loaded.
+  JobId choose(ModelId model, std::string who);
   // The one who waited for the job has left.
   void abandon(JobId job);
 
   Task<Result<backend::Inspection>> inspect(std::filesystem::path path);
   // Newest first; empty `model`: all.
   std::vector<StoredDecision> decisions(std::string_view model, std::size_t limit) const;
+  // Reports of switches as JSON, newest first.
+  std::vector<std::string> switches(std::size_t limit) const;
   // The last measurement of each device, with its holders.
   std::vector<DeviceReading> readings() const;
+  // What is kept of conversations, and what became of those that were.
+  StateKeeper::Figures conversations() const;
   // The phases of the last load of an instance.
   std::vector<Phase> phases(InstanceId instance) const;
   // Reads configuration and model folders again: what changed, in words.

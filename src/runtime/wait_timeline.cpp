@@ -22,17 +22,31 @@ void WaitTimeline::entered(InstanceId instance, InstanceState state, TimePoint n
   if (lives_.size() > kRemembered) lives_.erase(lives_.begin());
 }
 
+void WaitTimeline::saved(InstanceId instance, Duration took) {
+  lives_[instance].save = took;
+}
+
 std::vector<Phase> WaitTimeline::before_load(InstanceId instance) const {
   const auto own = lives_.find(instance);
   if (own == lives_.end() || own->second.reserved - own->second.queued < kShortest) return {};
-  const auto [queued, reserved, stopped, gone] = own->second;
+  const auto [queued, reserved, stopped, gone, saving] = own->second;
   std::optional<TimePoint> last_stop;
+  Duration save{};
   for (const auto& [id, life] : lives_) {
     if (id == instance || life.stopped == TimePoint() || life.gone < queued || life.gone > reserved) continue;
-    last_stop = std::max(last_stop.value_or(queued), life.stopped);
+    if (life.stopped < last_stop.value_or(queued)) {
+      last_stop = last_stop.value_or(queued);
+      continue;
+    }
+    last_stop = life.stopped;
+    save = life.save;
   }
   if (!last_stop) return {{"wait", reserved - queued}};
-  return {{"drain", *last_stop - queued}, {"free", reserved - *last_stop}};
+  save = std::min(save, reserved - *last_stop);
+  std::vector<Phase> phases = {{"drain", *last_stop - queued}};
+  if (save > Duration()) phases.push_back({"save", save});
+  phases.push_back({"free", reserved - *last_stop - save});
+  return phases;
 }
 
 }  // namespace lm::runtime

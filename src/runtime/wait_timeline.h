@@ -14,14 +14,18 @@ namespace lm::runtime {
 class WaitTimeline {
  public:
   void entered(InstanceId instance, InstanceState state, TimePoint now);
+  // The end of the instance waited so long for its conversations to be saved.
+  void saved(InstanceId instance, Duration took);
 
-  // "drain" and "free" where others went while it waited, "wait" where nobody did; together from its queueing
-  // to its reservation. Empty for a load that waited for nothing, or is not known.
+  // "drain", "save" where anything was, and "free" where others went while it waited, "wait" where nobody
+  // did; together from its queueing to its reservation. Empty for a load that waited for nothing, or is not
+  // known.
   std::vector<Phase> before_load(InstanceId instance) const;
 
  private:
   struct Life {
     TimePoint queued, reserved, stopped, gone;  // the epoch: not yet
+    Duration save{};
   };
   std::map<InstanceId, Life> lives_;
 };

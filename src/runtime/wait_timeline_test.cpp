@@ -33,6 +33,18 @@ TEST(WaitTimeline, TellsTheDrainAndTheProofOfRoomApart) {
   EXPECT_EQ(timeline.before_load(kNew), expected);
 }
 
+TEST(WaitTimeline, TellsTheSavingOfConversationsApart) {
+  WaitTimeline timeline;
+  timeline.entered(kNew, InstanceState::kQueued, at(10));
+  timeline.entered(kOld, InstanceState::kStopping, at(40));
+  timeline.saved(kOld, milliseconds(12));
+  timeline.entered(kOld, InstanceState::kAbsent, at(60));
+  timeline.entered(kNew, InstanceState::kReserved, at(60));
+  const std::vector<Phase> expected = {
+      {"drain", milliseconds(30)}, {"save", milliseconds(12)}, {"free", milliseconds(8)}};
+  EXPECT_EQ(timeline.before_load(kNew), expected);
+}
+
 TEST(WaitTimeline, WhoeverGoesLastIsWaitedFor) {
   WaitTimeline timeline;
   timeline.entered(kOld, InstanceState::kStopping, at(0));  // went before anybody asked

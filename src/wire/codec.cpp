@@ -1,12 +1,15 @@
 #include "wire/codec.h"
 
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <utility>
 
 #include <boost/json.hpp>
+
+#include "wire/utf8.h"
 
 namespace lm::wire {
 namespace {
@@ -22,38 +25,6 @@ json::value number(Bytes bytes) {
 template <class T>
 void put(json::object& object, std::string_view key, const std::optional<T>& value) {
   if (value) object[key] = *value;
-}
-
-// Paths are bytes, JSON is UTF-8: what is not is written as the replacement, and the file is then not found.
-// Linux's model folders are UTF-8 everywhere that matters.
-std::string utf8(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  std::size_t i = 0;
-  while (i < text.size()) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    std::size_t length = lead < 0x80                   ? 1
-                         : lead >= 0xC2 && lead < 0xE0 ? 2
-                         : lead >= 0xE0 && lead < 0xF0 ? 3
-                         : lead >= 0xF0 && lead < 0xF5 ? 4
-                                                       : 0;
-    bool good = length > 0 && i + length <= text.size();
-    for (std::size_t k = 1; good && k < length; ++k)
-      good = (static_cast<unsigned char>(text[i + k]) & 0xC0) == 0x80;
-    if (good && length >= 3) {
-      const auto second = static_cast<unsigned char>(text[i + 1]);
-      good = !((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) ||
-               (lead == 0xF0 && second < 0x90) || (lead == 0xF4 && second > 0x8F));
-    }
-    if (good) {
-      out.append(text.substr(i, length));
-      i += length;
-    } else {
-      out += "\xEF\xBF\xBD";
-      ++i;
-    }
-  }
-  return out;
 }
 
 json::object to_json(const LoadOptions& options) {
@@ -114,6 +85,32 @@ json::object to_json(const Error& error) {
   return out;
 }
 
+// A JSON number has 53 good bits at most readers.
+std::string hexadecimal(std::uint64_t value) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string out;
+  for (int shift = 60; shift >= 0; shift -= 4) out += kDigits[(value >> shift) & 15];
+  return out;
+}
+
+json::array to_json(const std::vector<SlotState>& states) {
+  json::array out;
+  for (const SlotState& s : states) {
+    out.push_back(json::object{{"file", utf8(s.file.native())},
+                               {"tokens", s.tokens},
+                               {"token_sum", hexadecimal(s.token_sum)},
+                               {"size", number(s.size)},
+                               {"sum", hexadecimal(s.sum)}});
+  }
+  return out;
+}
+
+json::array to_json(const std::vector<std::string>& texts) {
+  json::array out;
+  for (const std::string& text : texts) out.push_back(json::string(utf8(text)));
+  return out;
+}
+
 json::object to_json(const Load& m) {
   return {{"kind", "load"},
           {"generation", m.generation.value()},
@@ -123,7 +120,7 @@ json::object to_json(const Load& m) {
           {"options", to_json(m.options)},
           {"alias", utf8(m.alias)},
           {"sampling", to_json(m.sampling)},
-          {"slot_folder", utf8(m.slot_folder.native())}};
+          {"states", to_json(m.states)}};
 }
 
 json::object to_json(const Inspect& m) {
@@ -137,6 +134,19 @@ json::object to_json(const Inspect& m) {
 
 json::object to_json(const ListDevices&) {
   return {{"kind", "list_devices"}};
+}
+json::object to_json(const SaveStates& m) {
+  json::array places;
+  for (const StatePlace& place : m.places)
+    places.push_back(json::object{{"folder", utf8(place.folder.native())}, {"limit", number(place.limit)}});
+  return {{"kind", "save_states"},
+          {"id", m.id},
+          {"name", utf8(m.name)},
+          {"places", std::move(places)},
+          {"least_tokens", m.least_tokens}};
+}
+json::object to_json(const CancelSave& m) {
+  return {{"kind", "cancel_save"}, {"id", m.id}};
 }
 json::object to_json(const Shutdown&) {
   return {{"kind", "shutdown"}};
@@ -173,6 +183,7 @@ json::object to_json(const Ready& m) {
                                         {"audio", c.audio},
                                         {"embeddings", c.embeddings},
                                         {"rerank", c.rerank}}},
+          {"keeps_states", m.keeps_states},
           {"phases", std::move(phases)}};
 }
 
@@ -200,8 +211,28 @@ json::object to_json(const Inspected& m) {
           {"pooling", utf8(m.pooling)},
           {"model_kind", to_string(m.kind)},
           {"chat_template", utf8(m.chat_template)},
+          {"keeps_conversations", m.keeps_conversations},
+          {"conversations", utf8(m.conversations)},
           {"predicted", to_json(m.predicted)},
           {"exact", m.exact}};
+}
+
+json::object to_json(const Restored& m) {
+  json::array refused;
+  for (const auto& file : m.refused) refused.push_back(json::string(utf8(file.native())));
+  return {{"kind", "restored"},     {"generation", m.generation.value()}, {"slots", m.slots},
+          {"tokens", m.tokens},     {"refused", std::move(refused)},      {"wrong", to_json(m.wrong)},
+          {"took", seconds(m.took)}};
+}
+
+json::object to_json(const StatesSaved& m) {
+  json::array resumptions;
+  for (const Resumption& r : m.resumptions)
+    resumptions.push_back(json::object{{"restored", r.restored}, {"shared", r.shared}, {"reused", r.reused}});
+  return {{"kind", "states_saved"},       {"id", m.id},
+          {"complete", m.complete},       {"slots", to_json(m.slots)},
+          {"wrong", to_json(m.wrong)},    {"resumptions", std::move(resumptions)},
+          {"prompt_rate", m.prompt_rate}, {"took", seconds(m.took)}};
 }
 
 json::object to_json(const DevicesListed& m) {
@@ -279,6 +310,26 @@ class Reader {
     auto value = text(key);
     if (value.find('\0') != std::string::npos) wrong(key, "contains a zero byte");
     return value;
+  }
+  // Sixteen hexadecimal digits.
+  std::uint64_t hexadecimal(std::string_view key) {
+    const std::string digits = text(key);
+    std::uint64_t value = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value, 16);
+    if (error != std::errc() || digits.size() != 16 || end != digits.data() + 16)
+      wrong(key, "is no number of sixteen hexadecimal digits");
+    return value;
+  }
+  std::vector<std::string> texts(std::string_view key) {
+    std::vector<std::string> out;
+    for (const auto& element : array(key)) {
+      if (const auto* s = element.if_string()) {
+        out.emplace_back(s->data(), s->size());
+      } else {
+        wrong(key, "has an element that is no string");
+      }
+    }
+    return out;
   }
   // Enumerators 0…last, told by their names.
   template <class Enum>
@@ -464,6 +515,67 @@ Error read_error(Reader& outer) {
   return e;
 }
 
+std::vector<SlotState> read_states(Reader& outer, std::string_view key) {
+  std::vector<SlotState> out;
+  each(outer, key, [&](Reader& r) {
+    SlotState s;
+    s.file = r.path("file");
+    s.tokens = r.small("tokens");
+    s.token_sum = r.hexadecimal("token_sum");
+    s.size = r.bytes("size");
+    s.sum = r.hexadecimal("sum");
+    out.push_back(std::move(s));
+  });
+  return out;
+}
+
+SaveStates read_save_states(Reader& r) {
+  SaveStates m;
+  m.id = r.id("id");
+  m.name = r.text("name");
+  each(r, "places", [&](Reader& p) {
+    StatePlace place;
+    place.folder = p.path("folder");
+    place.limit = p.bytes("limit");
+    m.places.push_back(std::move(place));
+  });
+  m.least_tokens = r.small("least_tokens");
+  return m;
+}
+
+CancelSave read_cancel_save(Reader& r) {
+  return {.id = r.id("id")};
+}
+
+Restored read_restored(Reader& r) {
+  Restored m;
+  m.generation = Generation(r.id("generation"));
+  m.slots = r.small("slots");
+  m.tokens = r.small("tokens");
+  for (std::string& file : r.texts("refused")) m.refused.emplace_back(std::move(file));
+  m.wrong = r.texts("wrong");
+  m.took = from_seconds(r.real("took", 0, 1e9));
+  return m;
+}
+
+StatesSaved read_states_saved(Reader& r) {
+  StatesSaved m;
+  m.id = r.id("id");
+  m.complete = r.boolean("complete");
+  m.slots = read_states(r, "slots");
+  m.wrong = r.texts("wrong");
+  each(r, "resumptions", [&](Reader& part) {
+    Resumption resumption;
+    resumption.restored = part.small("restored");
+    resumption.shared = part.small("shared");
+    resumption.reused = part.small("reused");
+    m.resumptions.push_back(resumption);
+  });
+  m.prompt_rate = r.real("prompt_rate", 0, 1e12);
+  m.took = from_seconds(r.real("took", 0, 1e9));
+  return m;
+}
+
 Load read_load(Reader& r) {
   Load m;
   m.generation = Generation(r.id("generation"));
@@ -473,7 +585,7 @@ Load read_load(Reader& r) {
   m.options = read_options(r);
   m.alias = r.text("alias");
   m.sampling = read_sampling(r);
-  m.slot_folder = r.path("slot_folder");
+  m.states = read_states(r, "states");
   return m;
 }
 
@@ -524,6 +636,7 @@ Ready read_ready(Reader& r) {
                       .rerank = c.boolean("rerank")};
     r.include(c);
   }
+  m.keeps_states = r.boolean("keeps_states");
   for (const auto& element : r.array("phases")) {
     const auto* pair = element.if_array();
     const auto* name = pair && pair->size() == 2 ? (*pair)[0].if_string() : nullptr;
@@ -562,6 +675,8 @@ Inspected read_inspected(Reader& r) {
   m.pooling = r.text("pooling");
   m.kind = r.one_of("model_kind", ModelKind::kRerank);
   m.chat_template = r.text("chat_template");
+  m.keeps_conversations = r.boolean("keeps_conversations");
+  m.conversations = r.text("conversations");
   m.predicted = read_memory(r, "predicted");
   m.exact = r.boolean("exact");
   return m;
@@ -628,6 +743,8 @@ Result<std::optional<ToWorker>> decode_to_worker(std::string_view line) {
   LM_TRY(const Parsed parsed, parse(line));
   if (parsed.kind == "load") return finish<ToWorker>(parsed, read_load);
   if (parsed.kind == "inspect") return finish<ToWorker>(parsed, read_inspect);
+  if (parsed.kind == "save_states") return finish<ToWorker>(parsed, read_save_states);
+  if (parsed.kind == "cancel_save") return finish<ToWorker>(parsed, read_cancel_save);
   if (parsed.kind == "list_devices") return std::optional<ToWorker>(ListDevices{});
   if (parsed.kind == "shutdown") return std::optional<ToWorker>(Shutdown{});
   return std::optional<ToWorker>();
@@ -640,6 +757,8 @@ Result<std::optional<FromWorker>> decode_from_worker(std::string_view line) {
   if (parsed.kind == "ready") return finish<FromWorker>(parsed, read_ready);
   if (parsed.kind == "failed") return finish<FromWorker>(parsed, read_failed);
   if (parsed.kind == "inspected") return finish<FromWorker>(parsed, read_inspected);
+  if (parsed.kind == "restored") return finish<FromWorker>(parsed, read_restored);
+  if (parsed.kind == "states_saved") return finish<FromWorker>(parsed, read_states_saved);
   if (parsed.kind == "devices_listed") return finish<FromWorker>(parsed, read_devices);
   return std::optional<FromWorker>();
 }

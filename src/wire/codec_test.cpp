@@ -34,7 +34,11 @@ Load full_load() {
   m.sampling.repeat_penalty = 1.1;
   m.sampling.top_k = 40;
   m.sampling.max_tokens = 100;
-  m.slot_folder = "/run/slots";
+  m.states = {{.file = "/dev/shm/a-0.slot",
+               .tokens = 1024,
+               .token_sum = 0xfedcba9876543210,
+               .size = mib(112),
+               .sum = 1}};
   return m;
 }
 
@@ -73,6 +77,30 @@ Ready full_ready() {
   m.capabilities = {
       .chat = true, .tools = true, .vision = false, .audio = false, .embeddings = false, .rerank = false};
   m.phases = {{"vocabulary", from_seconds(0.125)}, {"weights", from_seconds(0.5)}};
+  m.keeps_states = true;
+  return m;
+}
+
+StatesSaved full_saved() {
+  StatesSaved m;
+  m.id = 12;
+  m.complete = true;
+  m.slots = full_load().states;
+  m.wrong = {"no room for \"that\""};
+  m.resumptions = {{.restored = 1007, .shared = 1000, .reused = 999}};
+  m.prompt_rate = 231.5;
+  m.took = from_seconds(0.25);
+  return m;
+}
+
+Restored full_restored() {
+  Restored m;
+  m.generation = Generation(9);
+  m.slots = 2;
+  m.tokens = 5111;
+  m.refused = {"/dev/shm/b-1.slot"};
+  m.wrong = {"b-1.slot is not what was saved"};
+  m.took = from_seconds(0.125);
   return m;
 }
 
@@ -110,6 +138,20 @@ void expect_round_trip_to(const Message& message) {
   EXPECT_EQ(std::get<Message>(**back), message) << line;
 }
 
+TEST(Codec, MessagesAboutConversationsComeBackAsTheyWent) {
+  expect_round_trip_from(full_saved());
+  expect_round_trip_from(full_restored());
+  expect_round_trip_to(CancelSave{.id = 3});
+  expect_round_trip_to(SaveStates{
+      .id = 3, .name = "s", .places = {{.folder = "/dev/shm/x", .limit = gib(1)}}, .least_tokens = 64});
+  // A sum is all of its sixteen digits.
+  std::string line = encode(FromWorker(full_saved()));
+  line.pop_back();
+  const auto at = line.find("fedcba9876543210");
+  ASSERT_NE(at, std::string::npos);
+  EXPECT_FALSE(decode_from_worker(line.erase(at, 1)));
+}
+
 TEST(Codec, RoundTripsOrders) {
   expect_round_trip_to(full_load());
   expect_round_trip_to(Load{.generation = Generation(1),
@@ -118,7 +160,7 @@ TEST(Codec, RoundTripsOrders) {
                             .options = {},
                             .alias = {},
                             .sampling = {},
-                            .slot_folder = {}});
+                            .states = {}});
   expect_round_trip_to(Inspect{
       .id = 5, .path = "m.gguf", .projector = "p.gguf", .options = full_load().options, .exact = true});
   expect_round_trip_to(ListDevices{});
@@ -222,7 +264,7 @@ TEST(Codec, RefusesAPathWithAZeroByte) {
                                    .options = {},
                                    .alias = {},
                                    .sampling = {},
-                                   .slot_folder = {}}));
+                                   .states = {}}));
   line.pop_back();
   line.replace(line.find("a.gguf"), 6, "a\\u0000b");
   const auto got = decode_to_worker(line);

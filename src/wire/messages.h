@@ -3,7 +3,9 @@
 //
 // A worker's life: Hello at once; then either Load, answered by Progress… and one of Ready and Failed, or
 // Inspect, answered by Inspected or Failed. After a Failed load the process holds nothing of the model and is
-// to be ended: a worker loads once. Shutdown, or the end of the link, ends the worker at any moment.
+// to be ended: a worker loads once. Ready is followed by Restored where the load named states. A worker whose
+// Ready says that it keeps states answers each SaveStates by one StatesSaved, in order. Shutdown, or the end
+// of the link, ends the worker at any moment.
 #pragma once
 
 #include <cstdint>
@@ -22,12 +24,13 @@
 #include "domain/footprint.h"
 #include "domain/ids.h"
 #include "domain/instance.h"
+#include "domain/kept_state.h"
 #include "domain/model.h"
 
 namespace lm::wire {
 
 // Both sides must speak the same. It changes when a message changes its meaning; fields may be added without.
-inline constexpr int kProtocol = 1;
+inline constexpr int kProtocol = 2;
 
 // ---- manager to worker
 
@@ -39,7 +42,8 @@ struct Load {
   LoadOptions options;
   std::string alias;  // the name that the worker's own answers carry
   SamplingDefaults sampling;
-  std::filesystem::path slot_folder;  // where slot states are saved to and restored from; empty: not possible
+  // Saved conversations, the dearest first: each is checked, and put into a slot once the model is loaded.
+  std::vector<SlotState> states;
   bool operator==(const Load&) const = default;
 };
 
@@ -60,11 +64,29 @@ struct ListDevices {
   bool operator==(const ListDevices&) const = default;
 };
 
+// Write down the conversations that the slots hold, the latest first, each to the first of `places` that has
+// room for it, in a file "NAME-N.slot". One that has not changed since it was saved or restored is not
+// written again, but told with its old file. Answered by StatesSaved.
+struct SaveStates {
+  std::uint64_t id = 0;  // comes back
+  std::string name;
+  std::vector<StatePlace> places;
+  int least_tokens = 64;  // shorter ones are not worth a file
+  bool operator==(const SaveStates&) const = default;
+};
+
+// Stop after the slot that is being written; the SaveStates under way is answered as not complete. None is
+// under way: nothing happens.
+struct CancelSave {
+  std::uint64_t id = 0;
+  bool operator==(const CancelSave&) const = default;
+};
+
 struct Shutdown {
   bool operator==(const Shutdown&) const = default;
 };
 
-using ToWorker = std::variant<Load, Inspect, ListDevices, Shutdown>;
+using ToWorker = std::variant<Load, Inspect, ListDevices, SaveStates, CancelSave, Shutdown>;
 
 // ---- worker to manager
 
@@ -105,6 +127,7 @@ struct Ready {
   int slot_context = 0;   // the most that one slot can hold
   int context_train = 0;  // what the model was trained for
   Capabilities capabilities;
+  bool keeps_states = false;  // SaveStates is understood
   std::vector<Phase> phases;  // where the load's time went, in order
   bool operator==(const Ready&) const = default;
 };
@@ -134,10 +157,34 @@ struct Inspected {
   std::int64_t vocabulary = 0;  // tokens
   std::string pooling;          // embedding models: "mean", "cls", "last", "rank"; else empty
   ModelKind kind = ModelKind::kGeneration;
-  std::string chat_template;  // may be empty
+  std::string chat_template;         // may be empty
+  bool keeps_conversations = false;  // while it is out of memory
+  std::string conversations;         // why, or why not: a sentence
   std::vector<DeviceMemory> predicted;
   bool exact = false;  // measured with the engine
   bool operator==(const Inspected&) const = default;
+};
+
+// What became of the states that a load named.
+struct Restored {
+  Generation generation;
+  int slots = 0;   // that hold a restored conversation now
+  int tokens = 0;  // in them
+  std::vector<std::filesystem::path> refused;
+  std::vector<std::string> wrong;  // why, a sentence each
+  Duration took{};                 // from the end of the load
+  bool operator==(const Restored&) const = default;
+};
+
+struct StatesSaved {
+  std::uint64_t id = 0;
+  bool complete = false;  // false: cancelled, or a slot could not be saved
+  std::vector<SlotState> slots;
+  std::vector<std::string> wrong;       // a sentence each
+  std::vector<Resumption> resumptions;  // of restored slots that were used since the last time
+  double prompt_rate = 0;               // tokens a second when reading prompts; 0: none was read yet
+  Duration took{};
+  bool operator==(const StatesSaved&) const = default;
 };
 
 struct DevicesListed {
@@ -153,6 +200,7 @@ struct DevicesListed {
   bool operator==(const DevicesListed&) const = default;
 };
 
-using FromWorker = std::variant<Hello, Progress, Ready, Failed, Inspected, DevicesListed>;
+using FromWorker =
+    std::variant<Hello, Progress, Ready, Failed, Inspected, Restored, StatesSaved, DevicesListed>;
 
 }  // namespace lm::wire

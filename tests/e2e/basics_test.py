@@ -23,6 +23,31 @@ class OnDemand(DaemonTest):
         phases = log.wait("phases", model="alpha")["phases"]
         self.assertIn("weights", [p["name"] for p in phases])
 
+    def test_the_timeline_of_a_load_ends_with_the_first_answers_first_byte(self):
+        daemon = self.start({"alpha": fake_model(tokens=3), "my-embed": fake_model(kind="embedding")})
+        log = daemon.events()
+
+        def first_tokens(model):
+            log.sync()
+            return [e["phases"][0]["seconds"] for e in log.all("phases", model=model)
+                    if [p["name"] for p in e["phases"]] == ["first_token"]]
+
+        daemon.load("alpha")
+        self.assertEqual(first_tokens("alpha"), [])
+        for _ in range(3):
+            self.assertEqual(daemon.chat("alpha").status, 200)
+        told = first_tokens("alpha")
+        self.assertEqual(len(told), 1, "once in an instance's life")
+        self.assertTrue(0 < told[0] < 30, told)
+        names = [p["name"] for e in log.all("phases", model="alpha") for p in e["phases"]]
+        self.assertEqual(names[-1], "first_token")
+        # Streams too, and again after each load; an embedding's answer has a first byte as well.
+        daemon.unload("alpha")
+        self.assertEqual(daemon.chat("alpha", stream=True).status, 200)
+        self.assertEqual(len(first_tokens("alpha")), 2)
+        self.assertEqual(daemon.post("/v1/embeddings", {"model": "my-embed", "input": "x"}).status, 200)
+        self.assertEqual(len(first_tokens("my-embed")), 1)
+
     def test_concurrent_first_requests_share_one_load(self):
         daemon = self.start({"alpha": fake_model(stage_ms=60, slots=4)})
         log = daemon.events()

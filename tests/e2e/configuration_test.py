@@ -1,8 +1,10 @@
 """What the daemon is told by files and flags, at start and by SIGHUP; and two daemons that want the same."""
+import json
 import os
 import pathlib
 import signal
 import socket
+import subprocess
 import unittest
 
 from daemon import DaemonTest, alive, fake_model, wait_gone
@@ -168,6 +170,39 @@ class Reload(DaemonTest):
         daemon.signal(signal.SIGHUP)
         log.wait("config")
         self.assertIn("new", daemon.chat("alpha").json()["choices"][0]["message"]["content"])
+
+
+class NotStarted(DaemonTest):
+    def refusal(self, daemon):
+        done = subprocess.run([*daemon.arguments, "--json"], stdin=subprocess.DEVNULL, capture_output=True,
+                              env=daemon.environment, cwd=daemon.folder, timeout=60)
+        return done.returncode, json.loads(done.stdout)["error"], done.stderr.decode()
+
+    def test_a_malformed_address_is_refused_before_anything_is_touched(self):
+        for listen in ("nowhere", "127.0.0.1:", "127.0.0.1:99999", ":80", "127.0.0.1:http"):
+            with self.subTest(listen=listen):
+                daemon = self.make({"alpha": fake_model()}, listen=listen)
+                code, error, said = self.refusal(daemon)
+                self.assertEqual((code, error["code"], error["type"]), (2, "invalid_listen", "client_error"))
+                self.assertIn(error["message"], said)
+                self.assertIn("HOST:PORT", said)
+                self.assertFalse(daemon.data.exists())
+
+    def test_a_wrong_configuration_as_json(self):
+        daemon = self.make({}, config="server: {lisen: 127.0.0.1:0}\n")
+        code, error, said = self.refusal(daemon)
+        self.assertEqual((code, error["type"]), (2, "client_error"))
+        self.assertIn("listen", error["message"])
+        self.assertIn("listen", said)
+
+    def test_a_taken_port_as_json(self):
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            daemon = self.make({"alpha": fake_model()}, listen=f"127.0.0.1:{other.getsockname()[1]}")
+            code, error, said = self.refusal(daemon)
+        self.assertEqual((code, error["type"]), (1, "client_error"))
+        self.assertIn(error["message"], said)
 
 
 class TwoDaemons(DaemonTest):

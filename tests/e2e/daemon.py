@@ -60,7 +60,8 @@ def status_of(pid):
 def held_bytes(pid):
     """What a process holds, as DESIGN's ledger counts it on a host."""
     status = status_of(pid)
-    return None if status is None else status["RssAnon"] + status["RssShmem"] + status.get("VmSwap", 0)
+    # One that is just ending has no fields of memory any more.
+    return None if status is None else sum(status.get(field, 0) for field in ("RssAnon", "RssShmem", "VmSwap"))
 
 
 def alive(pid):

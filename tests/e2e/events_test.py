@@ -1,7 +1,12 @@
 """The event stream and jobs: what listeners are told, and that they can come back for what they missed."""
+import json
+import os
+import pathlib
+import signal
+import subprocess
 import unittest
 
-from daemon import DaemonTest, InBackground, fake_model
+from daemon import DaemonTest, InBackground, fake_model, program
 
 
 class Events(DaemonTest):
@@ -55,12 +60,63 @@ class Events(DaemonTest):
         self.assertEqual(len(evicted), 1)
         self.assertIn("b2", evicted[0]["why"])
         self.assertEqual(daemon.get("/api/v1/explain?model=nobody").status, 404)
+        for limit in ("abc", "", "0", "-1", "5x", "99999999999999999999"):
+            answer = daemon.get(f"/api/v1/explain?limit={limit}")
+            self.assertEqual((answer.status, answer.error()["code"]), (400, "invalid_field"), limit)
         newest = daemon.get("/api/v1/explain?limit=1").json()["decisions"]
         self.assertEqual(len(newest), 1)
         # They survive a restart.
         self.assertEqual(daemon.stop(), [])
         daemon.start()
         self.assertEqual(daemon.decisions("a1", "evict"), evicted)
+
+
+class Recordings(DaemonTest):
+    def replay(self, recording):
+        done = subprocess.run([program("LLM_MANAGER"), "replay", str(recording), "--json"], capture_output=True,
+                              timeout=60, env={"PATH": os.environ["PATH"]})
+        self.assertEqual(done.returncode, 0, done.stderr.decode())
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def test_a_recorded_day_is_decided_again_as_it_was(self):
+        folder = self.folder()
+        recording = pathlib.Path(folder) / "day.jsonl"
+        daemon = self.make({"alpha": fake_model(), "beta": fake_model(), "broken": fake_model(fail="internal", times=1)},
+                           config="residency: {max_loaded: 1}\n", arguments=["--record", str(recording)])
+        daemon.start()
+        log = daemon.events()
+        for name in ("alpha", "beta", "alpha"):
+            self.assertEqual(daemon.chat(name).status, 200)
+        self.assertEqual(daemon.chat("broken").status, 500)
+        self.assertEqual(daemon.chat("alpha").status, 200)
+        os.kill(daemon.worker("alpha").pid, signal.SIGKILL)
+        log.wait("state", model="alpha", detail="failed")
+        self.assertEqual(daemon.chat("alpha").status, 200)
+        self.assertEqual(daemon.post("/api/v1/models/unload", {"model": "alpha"}).status, 200)
+        log.sync()
+        seen = [[e["model"], e["detail"]] for e in log.all("state")]
+        self.assertGreater(len(seen), 20)
+        self.assertEqual(recording.stat().st_mode & 0o777, 0o600)
+        # Also while the daemon still writes.
+        for stop in (False, True):
+            if stop:
+                self.assertEqual(daemon.stop(), [])
+            lines = self.replay(recording)
+            decided = [line["text"].split()[1:3] for line in lines if line.get("command") == "PublishState"]
+            self.assertEqual(decided[:len(seen)], seen)
+        self.assertEqual(lines[0]["event"], "SettingsChanged")
+        self.assertEqual(lines[-1].get("command"), "FinishShutdown")
+
+    def test_the_environment_names_a_recording_and_a_bad_one_keeps_it_from_starting(self):
+        recording = pathlib.Path(self.folder()) / "day.jsonl"
+        daemon = self.make({"alpha": fake_model()}, environment={"LLM_MANAGER_EVENT_LOG": str(recording)})
+        daemon.start()
+        self.assertEqual(daemon.stop(), [])
+        self.assertEqual(self.replay(recording)[0]["event"], "SettingsChanged")
+        daemon = self.make({"alpha": fake_model()}, environment={"LLM_MANAGER_EVENT_LOG": "/not/there/day.jsonl"})
+        code, said = daemon.run_to_end()
+        self.assertEqual(code, 1)
+        self.assertIn("/not/there/day.jsonl", said)
 
 
 class Jobs(DaemonTest):

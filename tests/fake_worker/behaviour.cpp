@@ -83,6 +83,9 @@ const std::map<std::string, Set>& keys() {
       {"memory_mb", megabytes(&Behaviour::memory)},
       {"predict_mb", megabytes(&Behaviour::predict)},
       {"claim_mb", megabytes(&Behaviour::claim)},
+      {"card_mb", megabytes(&Behaviour::card_memory)},
+      {"card_predict_mb", megabytes(&Behaviour::card_predict)},
+      {"card_folder", words(&Behaviour::card_folder)},
       {"slots", integer(&Behaviour::slots)},
       {"stage_ms", milliseconds(&Behaviour::stage_time)},
       {"inspect_ms", milliseconds(&Behaviour::inspect_time)},
@@ -120,6 +123,8 @@ void forgive(Behaviour& b, const std::filesystem::path& file) {
   good.kind = b.kind;
   good.context = b.context;
   good.memory = b.memory;
+  good.card_memory = b.card_memory;
+  good.card_folder = b.card_folder;
   good.slots = b.slots;
   good.stage_time = b.stage_time;
   good.first_byte_time = b.first_byte_time;

@@ -25,9 +25,12 @@ struct Behaviour {
 
   // What it takes. Memory is allocated and touched, in steps, while the weights "load".
   Bytes memory = mib(8);
-  std::optional<Bytes> predict;  // what an inspection says; `memory` where it is not given
-  std::optional<Bytes> claim;    // what Ready says; `memory` where it is not given
-  int slots = 4;                 // an order that names a number of slots wins
+  std::optional<Bytes> predict;       // what an inspection says; `memory` where it is not given
+  std::optional<Bytes> claim;         // what Ready says; `memory` where it is not given
+  Bytes card_memory;                  // of a card, where the order names one ("cuda0"): nothing real is taken
+  std::optional<Bytes> card_predict;  // what an inspection says of the card; `card_memory` by default
+  std::string card_folder;            // FAKE_NVML.d of the stand-in driver, which is told so
+  int slots = 4;                      // an order that names a number of slots wins
 
   // How fast.
   Duration stage_time{};       // of each stage of the load

@@ -2,6 +2,9 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
 #include <unistd.h>
 
 #include <boost/asio/as_tuple.hpp>
@@ -49,20 +52,32 @@ Task<> hang() {
   for (;;) co_await pause(std::chrono::hours(1));
 }
 
+// The card that an order names; empty where the fake model takes none, or the order says host.
+std::string card_of(const LoadOptions& options, const Behaviour& behaviour) {
+  const bool named = options.device.starts_with("cuda") && options.device.size() > 4;
+  return named && behaviour.card_memory > Bytes() ? options.device : std::string();
+}
+
 wire::Inspected inspected(const wire::Inspect& order, const Behaviour& behaviour) {
-  return {.inspection = order.id,
-          .fingerprint = "fake-" + order.path.filename().string(),
-          .name = order.path.stem().string(),
-          .architecture = behaviour.architecture,
-          .quantization = "F16",
-          .parameters = behaviour.memory.count() / 2,
-          .size = behaviour.memory,
-          .layers = 1,
-          .context_train = behaviour.context,
-          .embedding_length = 8,
-          .vocabulary = 100,
-          .kind = behaviour.kind,
-          .predicted = {{.device = host_device(), .weights = behaviour.predict.value_or(behaviour.memory)}}};
+  wire::Inspected out{
+      .inspection = order.id,
+      .fingerprint = "fake-" + order.path.filename().string(),
+      .name = order.path.stem().string(),
+      .architecture = behaviour.architecture,
+      .quantization = "F16",
+      .parameters = behaviour.memory.count() / 2,
+      .size = behaviour.memory,
+      .layers = 1,
+      .context_train = behaviour.context,
+      .embedding_length = 8,
+      .vocabulary = 100,
+      .kind = behaviour.kind,
+      .predicted = {{.device = host_device(), .weights = behaviour.predict.value_or(behaviour.memory)}}};
+  if (const std::string card = card_of(order.options, behaviour); !card.empty()) {
+    out.predicted.push_back(
+        {.device = DeviceId(card), .weights = behaviour.card_predict.value_or(behaviour.card_memory)});
+  }
+  return out;
 }
 
 Error failure(const std::string& reason) {
@@ -91,6 +106,8 @@ Task<wire::Ready> load(wire::Load order, Behaviour behaviour, HeldMemory& memory
                         .embeddings = behaviour.kind == ModelKind::kEmbedding,
                         .rerank = behaviour.kind == ModelKind::kRerank};
   if (!memory.reserve(behaviour.memory)) crash(behaviour);
+  const std::string card = card_of(order.options, behaviour);
+  if (!card.empty()) ready.memory.push_back({.device = DeviceId(card), .weights = behaviour.card_memory});
   for (const auto& [stage, name] : kStages) {
     const auto began = std::chrono::steady_clock::now();
     for (int step = 0; step < kSteps; ++step) {
@@ -102,6 +119,14 @@ Task<wire::Ready> load(wire::Load order, Behaviour behaviour, HeldMemory& memory
       co_await pause(behaviour.stage_time / kSteps);
     }
     if (stage == LoadStage::kWeights) {
+      if (!card.empty() && !behaviour.card_folder.empty()) {
+        // Renamed into place: the driver may look at any moment.
+        const std::filesystem::path folder(behaviour.card_folder);
+        const std::string pid = std::to_string(::getpid());
+        std::ofstream(folder / ("new-" + pid))
+            << card.substr(4) << ' ' << behaviour.card_memory.count() << '\n';
+        std::filesystem::rename(folder / ("new-" + pid), folder / pid);
+      }
       if (behaviour.crash_at == Moment::kLoading) crash(behaviour);
       if (behaviour.hang_at == Moment::kLoading) co_await hang();
     }

@@ -1,7 +1,7 @@
 // fake-worker: llm-worker's place is taken by it in tests (LLM_MANAGER_WORKER). Arguments as llm-worker's,
 // and
 // --greeting normal|silent|garbage|endless_line|wrong_protocol|death for what happens before any model is
-// known; tests pass that by a script around it.
+// known, --variant cuda for what it was built for; tests pass both by a script around it.
 #include <charconv>
 #include <csignal>
 #include <cstdio>
@@ -35,6 +35,7 @@ struct Arguments {
   std::string socket;
   bool sandbox = false;
   std::string greeting = "normal";
+  std::string variant = "cpu";
 };
 
 std::string socket_to_unlink;
@@ -97,7 +98,7 @@ class Worker {
     if (how == "endless_line") co_await never_end_a_line();
     say(wire::Hello{.protocol = how == "wrong_protocol" ? wire::kProtocol + 1 : wire::kProtocol,
                     .engine = "fake",
-                    .variant = "cpu",
+                    .variant = arguments_.variant,
                     .build = "for tests",
                     .pid = ::getpid()});
   }
@@ -191,6 +192,8 @@ std::optional<Arguments> parse(const std::vector<std::string_view>& given) {
       arguments.socket = value();
     } else if (given[i] == "--greeting") {
       arguments.greeting = value();
+    } else if (given[i] == "--variant") {
+      arguments.variant = value();
     } else if (given[i] == "--inspect-sandbox") {
       arguments.sandbox = true;
     } else {

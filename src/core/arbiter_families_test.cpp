@@ -1,0 +1,441 @@
+// One family at a time: what is released for whom, what fails and what stays true.
+#include "core/arbiter_world.h"
+
+namespace lm::core::testing {
+namespace {
+
+using ::testing::Test;
+
+// A card of 24 GiB; a local chat model, a local embedding model, an Ollama on this machine and a remote
+// provider.
+class Families : public Test {
+ protected:
+  Families() : world_(Settings{}) {
+    world_.add_device("gpu", gib(24));
+    world_.add_model("qwen", gib(8));
+    world_.add_model("other", gib(6));
+    world_.add_model("embed", gib(1)).kind = ModelKind::kEmbedding;
+    world_.add_upstream("ollama", Family::kOllama);
+    world_.add_remote_model("ollama_llama", "ollama", gib(5));
+    world_.add_remote_model("ollama_phi", "ollama", gib(3));
+    world_.add_remote_model("ollama_minilm", "ollama", gib(1)).kind = ModelKind::kEmbedding;
+    world_.add_upstream("cloud", Family::kOpenai, false);
+    world_.add_remote_model("openai_gpt", "cloud");
+    world_.configure();
+  }
+
+  void have_local() {
+    const RequestId r = world_.request("qwen", sec(0.1));
+    ASSERT_TRUE(world_.run_until_true([&] { return world_.fate(r) == RequestFate::kEnded; }));
+  }
+  RequestId ask(const std::string& model, double service = 0.1) {
+    return world_.request(model, sec(service));
+  }
+  bool served(RequestId r) {
+    return world_.run_until_true([&] { return world_.fate(r) == RequestFate::kEnded; });
+  }
+  std::vector<Switch> switches(SwitchStage stage) const {
+    std::vector<Switch> found;
+    for (const PublishSwitch& told : world_.told<PublishSwitch>()) {
+      if (told.change.stage == stage) found.push_back(told.change);
+    }
+    return found;
+  }
+
+  World world_;
+};
+
+TEST_F(Families, LocalGoesBeforeOllamaIsLoadedAndTheReleaseIsProved) {
+  have_local();
+  const RequestId r = ask("ollama_llama");
+  EXPECT_EQ(world_.upstream("ollama").loads, 0) << "not before the release is measured";
+  ASSERT_TRUE(served(r));
+  EXPECT_FALSE(world_.has_worker("qwen"));
+  EXPECT_EQ(world_.upstream("ollama").loads, 1);
+  ASSERT_EQ(switches(SwitchStage::kDone).size(), 1U);
+  const Switch done = switches(SwitchStage::kDone).front();
+  EXPECT_EQ(done.from, Family::kLocal);
+  EXPECT_EQ(done.to, Family::kOllama);
+  EXPECT_EQ(done.to_model, ModelId("ollama_llama"));
+  ASSERT_EQ(done.released.size(), 1U);
+  EXPECT_EQ(done.released.front().model, ModelId("qwen"));
+  EXPECT_TRUE(done.release->proved);
+  EXPECT_EQ(done.release->freed, gib(8));
+  EXPECT_EQ(done.fit_would_have_kept, gib(8)) << "both would have fitted into 24 GiB";
+  EXPECT_EQ(world_.snapshot().family, Family::kOllama);
+}
+
+TEST_F(Families, TheStagesOfASwitchAreToldInTheirOrder) {
+  have_local();
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  std::vector<SwitchStage> stages;
+  for (const PublishSwitch& told : world_.told<PublishSwitch>()) stages.push_back(told.change.stage);
+  EXPECT_EQ(stages, (std::vector{SwitchStage::kBegan, SwitchStage::kReleased, SwitchStage::kLoading,
+                                 SwitchStage::kDone}));
+}
+
+TEST_F(Families, OllamaGivesEverythingBackBeforeLocalIsLoadedAgain) {
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  const RequestId r = ask("qwen");
+  EXPECT_EQ(world_.loads("qwen"), 0);
+  ASSERT_TRUE(served(r));
+  EXPECT_EQ(world_.upstream("ollama").evictions, 1);
+  EXPECT_TRUE(world_.upstream("ollama").held.empty());
+  const Switch back = switches(SwitchStage::kDone).back();
+  EXPECT_EQ(back.from, Family::kOllama);
+  EXPECT_EQ(back.to, Family::kLocal);
+  EXPECT_EQ(back.released.front().model, ModelId("ollama"));
+  EXPECT_EQ(back.release->freed, gib(5));
+}
+
+TEST_F(Families, WithinAFamilyNothingIsSwitched) {
+  have_local();
+  ASSERT_TRUE(served(ask("other")));
+  EXPECT_TRUE(world_.has_worker("qwen"));
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  const std::size_t told = world_.told<PublishSwitch>().size();
+  ASSERT_TRUE(served(ask("ollama_phi")));
+  EXPECT_EQ(world_.told<PublishSwitch>().size(), told);
+}
+
+TEST_F(Families, AnEmbeddingModelNeverStartsASwitch) {
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  const std::size_t told = world_.told<PublishSwitch>().size();
+  ASSERT_TRUE(served(ask("embed")));
+  ASSERT_TRUE(served(ask("ollama_minilm")));
+  EXPECT_EQ(world_.told<PublishSwitch>().size(), told);
+  EXPECT_EQ(world_.upstream("ollama").evictions, 0);
+  EXPECT_TRUE(world_.has_worker("embed"));
+}
+
+TEST_F(Families, ALocalEmbeddingModelStaysWhenItsFamilyGoes) {
+  have_local();
+  ASSERT_TRUE(served(ask("embed")));
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  EXPECT_TRUE(world_.has_worker("embed"));
+  EXPECT_FALSE(world_.has_worker("qwen"));
+}
+
+TEST_F(Families, ARemoteRequestWaitsForNothingAndLocalGoesAfterTheLinger) {
+  have_local();
+  const RequestId r = ask("openai_gpt");
+  EXPECT_EQ(world_.fate(r), RequestFate::kGranted) << "in the very step";
+  world_.run_for(sec(29));
+  EXPECT_TRUE(world_.has_worker("qwen"));
+  world_.run_for(sec(3));
+  EXPECT_FALSE(world_.has_worker("qwen"));
+  ASSERT_EQ(switches(SwitchStage::kDone).size(), 1U);
+  EXPECT_TRUE(switches(SwitchStage::kDone).front().to_remote);
+  EXPECT_EQ(switches(SwitchStage::kDone).front().release->freed, gib(8));
+}
+
+TEST_F(Families, ASwitchBackWithinTheLingerCancelsAnUnloadThatHasNotBegun) {
+  have_local();
+  ask("openai_gpt");
+  world_.run_for(sec(20));
+  ASSERT_TRUE(served(ask("qwen")));
+  world_.run_for(sec(60));
+  EXPECT_TRUE(world_.has_worker("qwen"));
+  EXPECT_EQ(world_.loads("qwen"), 1);
+  EXPECT_TRUE(world_.told<PublishSwitch>().empty());
+}
+
+TEST_F(Families, MixedTrafficUnloadsLocalAtMostOncePerLinger) {
+  have_local();
+  for (int i = 0; i < 600; ++i) {
+    ask("openai_gpt");
+    if (i % 3 == 0) ask("qwen");
+    world_.run_for(sec(1));
+  }
+  EXPECT_EQ(world_.loads("qwen"), 1);
+}
+
+TEST_F(Families, ComingBackFromRemoteOnlyLoads) {
+  have_local();
+  ask("openai_gpt");
+  world_.run_for(sec(40));
+  ASSERT_TRUE(served(ask("qwen")));
+  const Switch back = switches(SwitchStage::kDone).back();
+  EXPECT_EQ(back.to, Family::kLocal);
+  EXPECT_TRUE(back.released.empty());
+  EXPECT_EQ(world_.loads("qwen"), 2);
+}
+
+TEST_F(Families, AnExplicitChoiceOfARemoteModelReleasesLocalAtOnce) {
+  have_local();
+  const JobId job = world_.choose("openai_gpt");
+  world_.run_for(sec(1));
+  ASSERT_TRUE(world_.of(job).done);
+  EXPECT_FALSE(world_.of(job).error);
+  EXPECT_FALSE(world_.has_worker("qwen"));
+  ASSERT_TRUE(world_.of(job).result.release);
+  EXPECT_EQ(world_.of(job).result.release->freed, gib(8));
+  const JobId again = world_.choose("openai_gpt");
+  EXPECT_TRUE(world_.of(again).done);
+  EXPECT_FALSE(world_.of(again).result.changed) << "what is active does nothing";
+}
+
+TEST_F(Families, AnExplicitChoiceReportsWhatWasReleased) {
+  have_local();
+  const JobId job = world_.choose("ollama_llama");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.of(job).done; }));
+  ASSERT_TRUE(world_.of(job).result.switched);
+  EXPECT_EQ(world_.of(job).result.switched->stage, SwitchStage::kDone);
+  EXPECT_EQ(world_.of(job).result.release->freed, gib(8));
+  const JobId again = world_.choose("ollama_llama");
+  EXPECT_TRUE(world_.of(again).done);
+  EXPECT_FALSE(world_.of(again).result.changed);
+}
+
+TEST_F(Families, RunningAnswersEndBeforeTheirFamilyGoes) {
+  have_local();
+  const RequestId running = ask("qwen", 20);
+  const RequestId next = ask("ollama_llama");
+  ASSERT_TRUE(served(next));
+  EXPECT_EQ(world_.fate(running), RequestFate::kEnded);
+  EXPECT_FALSE(world_.of(running).cut);
+  EXPECT_GE(world_.of(next).answered, world_.of(running).arrived + sec(20));
+}
+
+TEST_F(Families, NeitherFamilyStarvesTheOther) {
+  Duration worst{};
+  std::vector<RequestId> asked;
+  for (int i = 0; i < 2000; ++i) {
+    asked.push_back(ask(i % 10 == 0 ? "ollama_llama" : "qwen", 0.15));
+    world_.run_for(sec(0.2));
+  }
+  world_.run_for(sec(200));
+  for (const RequestId r : asked) {
+    ASSERT_EQ(world_.fate(r), RequestFate::kEnded);
+    worst = std::max(worst, world_.of(r).answered - world_.of(r).arrived);
+  }
+  EXPECT_LT(worst, sec(90));
+}
+
+// ---- what goes wrong
+
+TEST_F(Families, AnUnreachableUpstreamFailsBeforeAnythingIsUnloaded) {
+  have_local();
+  world_.model("ollama_llama").problem = Error{
+      .code = ErrorCode::kUnavailable, .message = "cannot be reached", .reason = "upstream_unreachable"};
+  world_.configure();
+  const RequestId r = ask("ollama_llama");
+  EXPECT_TRUE(world_.rejected(r));
+  EXPECT_EQ(world_.reason(r), "upstream_unreachable");
+  EXPECT_EQ(world_.state("qwen"), InstanceState::kReady);
+  const JobId job = world_.choose("ollama_llama");
+  EXPECT_TRUE(world_.of(job).error);
+  EXPECT_EQ(world_.state("qwen"), InstanceState::kReady);
+}
+
+TEST_F(Families, WhereTheNewFamilyFailsTheOldIsSelectedAgain) {
+  have_local();
+  world_.upstream("ollama").load_error =
+      Error{.code = ErrorCode::kUnavailable, .message = "ollama says no", .reason = "bad_upstream"};
+  const JobId job = world_.choose("ollama_llama");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.of(job).done; }));
+  ASSERT_TRUE(world_.of(job).error);
+  EXPECT_NE(world_.of(job).error->message.find("local (qwen) is selected again"), std::string::npos)
+      << world_.of(job).error->message;
+  EXPECT_EQ(world_.snapshot().family, Family::kLocal);
+  ASSERT_EQ(switches(SwitchStage::kFailed).size(), 1U);
+  world_.upstream("ollama").load_error.reset();
+  ASSERT_TRUE(served(ask("qwen"))) << "the next request reloads it";
+  EXPECT_EQ(world_.loads("qwen"), 2);
+}
+
+TEST_F(Families, AnUpstreamThatKeepsItsMemoryIsFoundOut) {
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  world_.upstream("ollama").keeps_memory = true;
+  const RequestId r = ask("qwen");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.rejected(r); }));
+  EXPECT_EQ(world_.reason(r), "upstream_not_released");
+  EXPECT_EQ(world_.of(r).error->code, ErrorCode::kResourceExhausted);
+  EXPECT_NE(world_.of(r).error->message.find("ollama runner (4711)"), std::string::npos);
+  EXPECT_LE(world_.of(r).answered - world_.of(r).arrived, sec(45));
+  EXPECT_EQ(world_.loads("qwen"), 0) << "never two families together";
+  EXPECT_EQ(world_.snapshot().family, Family::kOllama) << "the previous selection is active again";
+  // Until it gives it back nothing is loaded; then it goes on by itself.
+  world_.run_for(sec(5));
+  const RequestId again = ask("qwen");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.rejected(again); }));
+  world_.upstream("ollama").keeps_memory = false;
+  world_.upstream("ollama").held = {};
+  world_.see("ollama");
+  ASSERT_TRUE(served(ask("qwen")));
+}
+
+TEST_F(Families, AnUpstreamThatIsSilentIsWaitedForToItsDeadline) {
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  world_.upstream("ollama").answers = false;
+  world_.upstream("ollama").keeps_memory = true;
+  const RequestId r = ask("qwen");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.rejected(r); }));
+  EXPECT_EQ(world_.reason(r), "upstream_not_released");
+  EXPECT_LE(world_.of(r).answered - world_.of(r).arrived, sec(60));
+}
+
+TEST_F(Families, AnUpstreamThatLiesInItsListIsBelievedTheMeasurement) {
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  world_.upstream("ollama").keeps_listing = true;
+  world_.upstream("ollama").yield_error =
+      Error{.code = ErrorCode::kDeadlineExceeded, .message = "still lists llama", .reason = "still_resident"};
+  ASSERT_TRUE(served(ask("qwen"))) << "its processes were seen to hold nothing";
+}
+
+TEST_F(Families, WithoutAMeasurementOfItsProcessesItsWordCounts) {
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  world_.upstream("ollama").method = "device";
+  world_.upstream("ollama").yield_error =
+      Error{.code = ErrorCode::kDeadlineExceeded, .message = "still lists llama", .reason = "still_resident"};
+  const RequestId r = ask("qwen");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.rejected(r); }));
+  EXPECT_EQ(world_.reason(r), "upstream_not_released");
+}
+
+TEST_F(Families, WhatSomebodyElseLoadedGoesToo) {
+  world_.intrude("ollama", "ollama_phi");
+  EXPECT_EQ(world_.snapshot().family, Family::kOllama);
+  ASSERT_TRUE(served(ask("qwen")));
+  EXPECT_EQ(world_.upstream("ollama").evictions, 1);
+}
+
+TEST_F(Families, AnIntruderIsSentAwayMoreAndMoreRarely) {
+  have_local();
+  ask("qwen", 3600);
+  for (int i = 0; i < 300; ++i) {
+    if (world_.upstream("ollama").residents.empty()) world_.intrude("ollama", "ollama_phi");
+    world_.run_for(sec(1));
+  }
+  EXPECT_GE(world_.upstream("ollama").evictions, 4);
+  EXPECT_LE(world_.upstream("ollama").evictions, 14);
+  EXPECT_EQ(world_.loads("qwen"), 1) << "and nothing is taken from who is served";
+}
+
+TEST_F(Families, AnIntruderThatMeetsIdleModelsWasChosen) {
+  have_local();
+  world_.run_for(sec(31));
+  world_.intrude("ollama", "ollama_phi");
+  world_.run_for(sec(2));
+  EXPECT_FALSE(world_.has_worker("qwen"));
+  EXPECT_EQ(world_.snapshot().family, Family::kOllama);
+  EXPECT_EQ(world_.upstream("ollama").evictions, 0);
+}
+
+TEST_F(Families, WhatItsUpstreamUnloadedHoldsNothingAnyMore) {
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  world_.run_for(sec(10));
+  world_.upstream("ollama").residents.clear();
+  world_.upstream("ollama").held = {};
+  world_.see("ollama");
+  world_.run_for(sec(1));
+  EXPECT_FALSE(world_.snapshot().upstreams.front().instance);
+  ASSERT_TRUE(served(ask("qwen")));
+}
+
+TEST_F(Families, EverybodyLeavingCancelsTheSwitch) {
+  have_local();
+  const RequestId running = ask("qwen", 5);
+  const RequestId r = ask("ollama_llama");
+  world_.run_for(sec(5.2));
+  EXPECT_TRUE(world_.snapshot().switching);
+  world_.cancel(r);
+  world_.run_for(sec(10));
+  EXPECT_EQ(world_.fate(running), RequestFate::kEnded);
+  EXPECT_EQ(world_.snapshot().family, Family::kLocal);
+  EXPECT_EQ(switches(SwitchStage::kCancelled).size(), 1U);
+  ASSERT_TRUE(served(ask("qwen")));
+}
+
+TEST_F(Families, APinRestsWhileAnotherFamilyHasTheDevices) {
+  world_.pin("qwen");
+  world_.run_for(sec(5));
+  ASSERT_TRUE(world_.has_worker("qwen"));
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  EXPECT_FALSE(world_.has_worker("qwen"));
+  world_.run_for(sec(300));
+  EXPECT_FALSE(world_.has_worker("qwen"));
+  ASSERT_TRUE(served(ask("other")));
+  world_.run_for(sec(10));
+  EXPECT_TRUE(world_.has_worker("qwen")) << "its family is back";
+}
+
+TEST_F(Families, UnloadOfAnUpstreamsModelReportsItsRelease) {
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  const JobId job = world_.unload("ollama_llama");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.of(job).done; }));
+  ASSERT_TRUE(world_.of(job).result.release);
+  EXPECT_EQ(world_.of(job).result.release->freed, gib(5));
+  EXPECT_TRUE(world_.of(world_.unload("ollama_llama", true)).error) << "only local models are held";
+  const JobId remote = world_.unload("openai_gpt");
+  EXPECT_TRUE(world_.of(remote).done);
+  EXPECT_FALSE(world_.of(remote).result.changed);
+  EXPECT_TRUE(world_.of(world_.pin("ollama_llama")).error);
+}
+
+TEST_F(Families, UnloadAllIsAboutLocalModels) {
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  const JobId job = world_.unload("");
+  EXPECT_TRUE(world_.of(job).done);
+  world_.run_for(sec(5));
+  EXPECT_EQ(world_.upstream("ollama").evictions, 0);
+}
+
+TEST_F(Families, ShutdownLeavesOthersModelsAlone) {
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  const RequestId running = ask("ollama_llama", 2);
+  const RequestId remote = ask("openai_gpt", 3);
+  world_.shut_down(sec(10));
+  world_.run_for(sec(5));
+  EXPECT_TRUE(world_.shutdown_finished());
+  EXPECT_EQ(world_.fate(running), RequestFate::kEnded);
+  EXPECT_EQ(world_.fate(remote), RequestFate::kEnded);
+  EXPECT_EQ(world_.upstream("ollama").evictions, 0);
+}
+
+TEST_F(Families, ShutdownCutsARemoteAnswerAtItsDeadline) {
+  const RequestId remote = ask("openai_gpt", 100);
+  world_.shut_down(sec(10));
+  world_.run_for(sec(11));
+  EXPECT_TRUE(world_.of(remote).cut);
+  EXPECT_TRUE(world_.shutdown_finished());
+}
+
+TEST_F(Families, InFitModeBothStayWhereBothFit) {
+  world_.settings().residency.mode = ResidencyMode::kFit;
+  world_.configure();
+  have_local();
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  EXPECT_TRUE(world_.has_worker("qwen"));
+  EXPECT_TRUE(world_.told<PublishSwitch>().empty());
+  // Only where the room is needed is the upstream asked to yield.
+  world_.add_model("huge", gib(14));
+  world_.configure();
+  world_.measure();
+  ASSERT_TRUE(served(ask("huge")));
+  EXPECT_GE(world_.upstream("ollama").evictions + (world_.has_worker("qwen") ? 0 : 1), 1);
+}
+
+TEST_F(Families, BecomingExclusivePartsWhoIsTogether) {
+  world_.settings().residency.mode = ResidencyMode::kFit;
+  world_.configure();
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  have_local();
+  world_.settings().residency.mode = ResidencyMode::kExclusive;
+  world_.configure();
+  world_.run_for(sec(10));
+  EXPECT_NE(world_.has_worker("qwen"), world_.snapshot().upstreams.back().instance.has_value());
+}
+
+TEST_F(Families, AnUpstreamTakenOutOfTheConfigurationIsForgotten) {
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  std::erase_if(world_.models(),
+                [](const Model& m) { return m.remote && m.remote->upstream.str() == "ollama"; });
+  world_.remove_upstream("ollama");
+  world_.configure();
+  world_.run_for(sec(10));
+  ASSERT_TRUE(served(ask("qwen")));
+}
+
+}  // namespace
+}  // namespace lm::core::testing
