@@ -80,6 +80,9 @@ std::string release_report(const boost::json::value& answer, const std::string& 
   if (flag_of(*release, "proved")) {
     out += coloured(stream, Colour::kGreen, "proved") +
            (method.empty() ? std::string() : fmt::format(": {}", printable(method_text(method)))) + "\n";
+  } else if (text_of(*release, "outcome") == "unknown") {
+    out += coloured(stream, Colour::kYellow, "not proved") +
+           ": what it held cannot be measured here, so nothing is claimed to be free\n";
   } else if (method == "unmeasured") {
     out += coloured(stream, Colour::kYellow, "not proved") +
            ": nothing could be measured, so all of it counts as held\n";

@@ -77,7 +77,8 @@ json::object to_json(const ReleaseReport& report) {
           {"residual", report.residual.count()},
           {"reclaimable", report.reclaimable.count()},
           {"holders", holders_json(report.holders)},
-          {"proved", report.proved},
+          {"proved", report.proved()},
+          {"outcome", to_string(report.outcome)},
           {"method", report.method},
           {"took_s", seconds(report.took)}};
 }

@@ -105,10 +105,12 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
     bool sees_processes = false;               // they could be seen once
     std::optional<DeviceBytes> own;            // held without a model
     DeviceBytes held;
-    struct Before {  // when the last eviction was ordered
+    bool measured = true;  // `held` is: nothing of it is only its word
+    struct Before {        // when the last eviction was ordered
       DeviceBytes all, claimed, free;
     };
     std::optional<Before> before;
+    bool clung = false;  // what it was last asked to give back was not seen to come back
   };
 
   Impl(boost::asio::any_io_executor e, const Clock& c, Listener l, Probes p, UpstreamsOptions o)
@@ -240,7 +242,8 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
                       .reachable = !one.problem,
                       .tells_residents = one.tells_residents,
                       .residents = one.residents,
-                      .held = one.held});
+                      .held = one.held,
+                      .measured = one.measured});
   }
 
   void wake(Watched& one) { one.wake.open(); }
@@ -300,12 +303,28 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
   void measure(Watched& one) {
     if (!one.description.shares_devices) return;
     const DeviceBytes all_of_it = held_by_all(one);
+    const DeviceBytes claims = claimed(one);
     if (!one.sees_processes) {
-      if (!one.keeps_claims) one.held = claimed(one);
+      one.measured = false;
+      if (!one.keeps_claims) one.held = claims;
       return;
     }
     learn_own(one);
-    one.held = of_models(one, all_of_it);
+    const DeviceBytes before = std::exchange(one.held, of_models(one, all_of_it));
+    one.measured = true;
+    for (const DeviceReading& device : probes.devices()) {
+      if (tells(device, claims, all_of_it)) continue;
+      one.measured = false;
+      one.held.set(device.device, one.keeps_claims ? before.on(device.device) : claims.on(device.device));
+    }
+  }
+
+  // Whether what its processes hold on a card can be read off them. Not where the driver tells no bytes per
+  // process (WSL2); nor where those that listen hold nothing of what it says it has there: then they are a
+  // door to others, as a container's is.
+  static bool tells(const DeviceReading& device, const DeviceBytes& claims, const DeviceBytes& held) {
+    if (device.device == host_device()) return true;
+    return device.per_process && (claims.on(device.device) <= kNoise || held.on(device.device) > Bytes());
   }
 
   // What a server holds without a model is the least that was ever measured of it without one, so that one
@@ -365,15 +384,21 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
     const Busy busy(*one);
     const auto yielded = co_await one->server->yield(command.limit);
     look_at_once(*one);
+    // Where nobody listens any more there is nobody to ask; where its processes cannot be seen either, what
+    // the devices tell is the answer.
+    const bool gone = !yielded && yielded.error().reason == "connect_failed" && !one->sees_processes;
     if (!yielded) log(fmt::format("{} has not given up its memory: {}", name(*one), yielded.error().message));
     post(UpstreamYielded{command.instance, command.generation,
-                         yielded ? std::nullopt : std::optional(yielded.error())});
+                         yielded || gone ? std::nullopt : std::optional(yielded.error())});
   }
 
   void remember_before(Watched& one) {
     const DeviceBytes all_of_it = held_by_all(one);
+    DeviceBytes claims = claimed(one);
+    // Asked again for what it kept, it says that it has nothing: what it said before is what must come back.
+    if (one.clung && one.before && claims.empty() && !one.measured) return;
     one.before =
-        Watched::Before{.all = all_of_it, .claimed = claimed(one), .free = free_of(probes.devices())};
+        Watched::Before{.all = all_of_it, .claimed = std::move(claims), .free = free_of(probes.devices())};
   }
 
   ReleaseMeasured release(Watched& one, const MeasureRelease& command) {
@@ -386,31 +411,49 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
     const DeviceBytes all_of_it = held_by_all(one);
     event.devices = probes.devices();
     const DeviceBytes claims = one.before ? one.before->claimed : DeviceBytes();
+    const DeviceBytes before = one.before ? one.before->all : DeviceBytes();
+    const DeviceBytes& wanted = claims.empty() ? command.expected : claims;
     if (one.sees_processes) {
       event.method = "process";
       learn_own(one);
       event.residual = of_models(one, all_of_it);
-      if (!event.residual.empty()) event.holders = holders(one);
-      return event;
     }
-    const DeviceBytes& wanted = claims.empty() ? command.expected : claims;
-    if (wanted.empty()) {
+    DeviceBytes converging;  // what only the devices' free memory can prove
+    for (const DeviceReading& device : event.devices) {
+      if (one.sees_processes && tells(device, claims, before)) continue;
+      const Bytes bytes = wanted.on(device.device);
+      if (bytes > Bytes()) {
+        converging.set(device.device, bytes);
+      } else if (wanted.empty() && !one.tells_residents) {
+        event.complete = false;  // neither it nor anybody else says what was there
+      }
+    }
+    if (!converging.empty()) {
+      event.method = "device";
+      const DeviceBytes residual = not_returned(one, converging, free_of(event.devices));
+      for (const auto& [device, bytes] : residual) event.residual.set(device, bytes);
+    } else if (!one.sees_processes) {
       event.method = "none";
-      return event;
+      event.complete = false;
     }
-    event.method = "device";
-    const DeviceBytes free = free_of(event.devices);
+    one.clung = !event.residual.empty();
+    if (!one.clung) return event;
+    if (one.sees_processes) event.holders = holders(one);
+    for (const DeviceReading& device : event.devices) {
+      if (converging.on(device.device) > Bytes() && event.residual.on(device.device) > Bytes())
+        event.holders.insert(event.holders.end(), device.holders.begin(), device.holders.end());
+    }
+    return event;
+  }
+
+  // What of `wanted` the devices' free memory has not grown by since the eviction was ordered.
+  static DeviceBytes not_returned(const Watched& one, const DeviceBytes& wanted, const DeviceBytes& free) {
     DeviceBytes residual;
     for (const auto& [device, bytes] : wanted) {
       const Bytes grown = one.before ? free.on(device) - one.before->free.on(device) : Bytes();
       residual.set(device, positive(bytes - positive(grown)));
     }
-    event.residual = without_noise(residual, part(wanted, kNoisePart));
-    for (const DeviceReading& device : event.devices) {
-      if (event.residual.on(device.device) > Bytes())
-        event.holders.insert(event.holders.end(), device.holders.begin(), device.holders.end());
-    }
-    return event;
+    return without_noise(residual, part(wanted, kNoisePart));
   }
 
   std::vector<Holder> holders(const Watched& one) {
@@ -435,7 +478,8 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
                                 .residual = {},
                                 .holders = {},
                                 .devices = probes.devices(),
-                                .method = "none"};
+                                .method = "none",
+                                .complete = false};
     }
     co_return release(*one, command);
   }

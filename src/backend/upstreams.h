@@ -81,8 +81,10 @@ class Upstreams {
   void evict(EvictUpstream command);
   // Not before the command says. What its processes still hold, on top of what they hold without a model:
   // those that run now and all that ran when the eviction was ordered, since a server that dies on the way
-  // may leave one behind. Where they cannot be seen, what the residents claimed less what the devices' free
-  // memory has grown since ("device"); where they claimed nothing, nothing can be said ("none").
+  // may leave one behind. Where they cannot be seen, and on cards whose driver tells no bytes per process or
+  // tells none of what it says it has there, what the residents claimed less what the devices' free memory
+  // has grown since ("device"); where they claimed nothing either, nothing can be said (not `complete`;
+  // "none").
   Task<ReleaseMeasured> measure_release(MeasureRelease command);
 
  private:

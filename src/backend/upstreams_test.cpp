@@ -409,7 +409,9 @@ TEST_F(UpstreamsTest, WhereNothingCanBeSaidThatIsSaid) {
   await_event<UpstreamSeen>();
   EXPECT_EQ(evict(), std::nullopt);
   EXPECT_EQ(measure().method, "none");
+  EXPECT_FALSE(measure().complete);
   EXPECT_EQ(measure({}, UpstreamId("nobody")).method, "none");
+  EXPECT_FALSE(measure({}, UpstreamId("nobody")).complete);
   // It claimed nothing, but the arbiter had counted on something.
   devices = {reading(kCard, gib(30))};
   EXPECT_EQ(evict(), std::nullopt);
@@ -418,6 +420,78 @@ TEST_F(UpstreamsTest, WhereNothingCanBeSaidThatIsSaid) {
   const auto measured = measure({{kCard, gib(2)}});
   EXPECT_EQ(measured.method, "device");
   EXPECT_EQ(measured.residual, DeviceBytes());
+}
+
+// WSL2: the driver tells what a card has free, not who holds the rest.
+TEST_F(UpstreamsTest, ACardThatTellsNoProcessesIsMeasuredItself) {
+  devices = {reading(host_device(), gib(10)), reading(kCard, gib(30))};
+  devices[1].per_process = false;
+  open_values();
+  lab->visible = true;
+  lab->seen = {*os::identify(::getpid())};
+  EXPECT_TRUE(await_event<UpstreamSeen>().measured == false);
+  lab->sight.residents = {{.name = "a", .bytes = gib(6), .accelerated = gib(5)}};
+  held = {{host_device(), gib(1)}};
+  look();
+  EXPECT_EQ(all<UpstreamSeen>().back().held, (DeviceBytes{{host_device(), gib(1)}, {kCard, gib(5)}}))
+      << "there its word counts";
+  EXPECT_EQ(evict(), std::nullopt);
+  held = {};
+  auto measured = measure();
+  EXPECT_EQ(measured.method, "device");
+  EXPECT_EQ(measured.residual, (DeviceBytes{{kCard, gib(5)}}));
+  EXPECT_TRUE(measured.complete);
+  // It says that it has none, and is asked again: what it said before is what must come back.
+  look();
+  EXPECT_EQ(evict(), std::nullopt);
+  EXPECT_EQ(measure().residual, (DeviceBytes{{kCard, gib(5)}}));
+  devices[1].free = gib(35);
+  measured = measure();
+  EXPECT_EQ(measured.residual, DeviceBytes());
+  EXPECT_TRUE(measured.complete);
+}
+
+TEST_F(UpstreamsTest, WhatNobodyTellsIsNotCalledFree) {
+  devices = {reading(host_device(), gib(10)), reading(kCard, gib(30))};
+  devices[1].per_process = false;
+  open_values();
+  lab->visible = true;
+  lab->seen = {*os::identify(::getpid())};
+  lab->sight.tells_residents = false;
+  await_event<UpstreamSeen>();
+  EXPECT_EQ(evict(), std::nullopt);
+  EXPECT_FALSE(measure().complete);
+  devices[1].per_process = true;
+  EXPECT_TRUE(measure().complete);
+}
+
+// Those that listen hold nothing of what it says it has on a card: a container's door.
+TEST_F(UpstreamsTest, ADoorIsNotWhoHoldsTheCard) {
+  devices = {reading(host_device(), gib(10)), reading(kCard, gib(30))};
+  open_values();
+  lab->visible = true;
+  lab->seen = {*os::identify(::getpid())};
+  await_event<UpstreamSeen>();
+  lab->sight.residents = {{.name = "a", .bytes = gib(5), .accelerated = gib(5)}};
+  look();
+  EXPECT_EQ(all<UpstreamSeen>().back().held, (DeviceBytes{{kCard, gib(5)}}));
+  EXPECT_FALSE(all<UpstreamSeen>().back().measured);
+  EXPECT_EQ(evict(), std::nullopt);
+  EXPECT_EQ(measure().residual, (DeviceBytes{{kCard, gib(5)}}));
+  devices[1].free = gib(35);
+  EXPECT_EQ(measure().residual, DeviceBytes());
+}
+
+// Where nobody listens any more and nobody's processes can be seen, the devices tell.
+TEST_F(UpstreamsTest, OneThatIsGoneCannotBeAskedAndNeedNotBe) {
+  devices = {reading(host_device(), gib(10)), reading(kCard, gib(30))};
+  open_values();
+  lab->sight.residents = {{.name = "a", .bytes = gib(5), .accelerated = gib(5)}};
+  await_event<UpstreamSeen>();
+  lab->down = refused("connect_failed");
+  EXPECT_EQ(evict(), std::nullopt);
+  lab->down = refused("first_byte_timeout");
+  EXPECT_TRUE(evict());
 }
 
 TEST_F(UpstreamsTest, WhoDoesNotAnswerStillHoldsWhatItHeld) {

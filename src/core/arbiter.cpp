@@ -446,7 +446,7 @@ void Arbiter::on(const ReleaseMeasured& e) {
   if (e.method == ReleaseReport::kNotMeasured) {
     if (now_ < instance.release_deadline) return measure_again(*entry);
     claim_nothing(*entry);
-    return reclaimed(*entry, false);
+    return reclaimed(*entry);
   }
   ReleaseReport& report = instance.report;
   report = {};
@@ -476,12 +476,14 @@ void Arbiter::on(const ReleaseMeasured& e) {
   report.method = e.method;
   report.took = now_ - instance.drain_began;
   // An upstream that says it still holds something is believed, unless its processes were seen not to.
-  report.proved = e.residual.empty() && (!instance.yield_error || e.method == "process");
+  const bool clings = !e.residual.empty() || (instance.yield_error && e.method != "process");
+  report.outcome = clings       ? ReleaseOutcome::kClings
+                   : e.complete ? ReleaseOutcome::kProved
+                                : ReleaseOutcome::kUnknown;
   for (const DeviceReading& reading : e.devices) free_[reading.device] = reading.free;
 
-  if (report.proved) return reclaimed(*entry, true);
-  if (now_ >= instance.release_deadline) return reclaimed(*entry, false);
-  measure_again(*entry);
+  if (clings && now_ < instance.release_deadline) return measure_again(*entry);
+  reclaimed(*entry);
 }
 
 void Arbiter::on(const MemoryMeasured& e) {
@@ -505,7 +507,7 @@ void Arbiter::on(const MemoryMeasured& e) {
   for (const auto& [id, entry] : entries_) {
     if (is_charged(entry.state())) ours += entry.instance->held;
   }
-  states_measured_ = states_;
+  kept_.note_measurement();
   for (const DeviceReading& reading : e.devices) {
     free_[reading.device] = reading.free;
     external_.set(reading.device,
@@ -514,7 +516,7 @@ void Arbiter::on(const MemoryMeasured& e) {
 }
 
 void Arbiter::on(const StatesKept& e) {
-  states_ = e.memory;
+  kept_.now_keeps(e.memory);
 }
 
 // ---- configuration

@@ -26,6 +26,7 @@
 
 #include "core/backlog.h"
 #include "core/entry.h"
+#include "core/kept_memory.h"
 #include "core/ledger.h"
 #include "core/turns.h"
 #include "domain/command.h"
@@ -107,6 +108,7 @@ class Arbiter {
   // ---- arbiter_room.cpp: who gets memory, and who goes for it
   void shed_surplus();
   void admit_loads();
+  void drop_kept(const Entry& entry, Bytes bytes);
   Need coming_room() const;
   Need room_ever() const;
   void refuse_for_room(Entry& entry, const Ledger& books, const Need& need, const Need& ever);
@@ -161,7 +163,7 @@ class Arbiter {
   void measure(Entry& entry);
   void measure_again(Entry& entry);
   void claim_nothing(Entry& entry);
-  void reclaimed(Entry& entry, bool proved);
+  void reclaimed(Entry& entry);
   void forget(Entry& entry);
   void reject(const std::vector<Waiter>& waiters, const Error& error);
   void reject_waiters(Entry& entry, const Error& error);
@@ -175,6 +177,7 @@ class Arbiter {
   Error held_error(const Entry& entry, const Hold& hold) const;
   Need need_of(const Entry& entry) const;
   Need charge_of(const Entry& entry) const;
+  DeviceBytes strangers() const;
   Ledger ledger() const;
   bool evictable(const Entry& entry) const;
   double cost_of_losing(const Entry& entry) const;
@@ -201,8 +204,7 @@ class Arbiter {
   std::vector<Device> devices_;
   std::map<DeviceId, Bytes> free_;  // last measured
   DeviceBytes external_;            // last measured use of processes that are not ours
-  Bytes states_;                    // of unloaded models' conversations, in the host's memory
-  Bytes states_measured_;           // of them, those that were there when external_ was measured
+  KeptMemory kept_;                 // of models' conversations
   std::map<ModelId, Entry> entries_;
   std::optional<Hold> hold_all_;
   Backlog backlog_;

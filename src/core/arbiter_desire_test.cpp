@@ -32,7 +32,7 @@ TEST_F(Desire, UnloadReportsWhatCameBack) {
   ASSERT_TRUE(world.of(job).done && !world.of(job).error);
   EXPECT_TRUE(world.of(job).result.changed);
   const ReleaseReport& report = *world.of(job).result.release;
-  EXPECT_TRUE(report.proved);
+  EXPECT_TRUE(report.proved());
   EXPECT_EQ(report.before, gib(4));
   EXPECT_EQ(report.freed, gib(4));
   EXPECT_EQ(report.expected, gib(4));
@@ -119,7 +119,7 @@ TEST_F(Desire, UnloadAllMergesTheReports) {
   world.run_for(sec(2));
   ASSERT_TRUE(world.of(job).done);
   EXPECT_EQ(world.of(job).result.release->freed, gib(8));
-  EXPECT_TRUE(world.of(job).result.release->proved);
+  EXPECT_TRUE(world.of(job).result.release->proved());
   EXPECT_EQ(world.state("a"), InstanceState::kAbsent);
   EXPECT_EQ(world.state("b"), InstanceState::kAbsent);
 }

@@ -275,5 +275,88 @@ TEST(ArbiterEvict, RegressionWhatComesBackIsNotAStrangers) {
   EXPECT_EQ(world.fate(r), RequestFate::kEnded) << world.reason(r);
 }
 
+// A host of 10 GiB whose kept conversations take three of them.
+struct KeptConversations : ::testing::Test {
+  KeptConversations() {
+    world.add_device(host_device().str(), gib(10));
+    world.add_model("a", {{host_device(), gib(4)}});
+    world.add_model("b", {{host_device(), gib(5)}});
+    world.configure();
+    world.keep_states(gib(3));
+    world.measure();
+  }
+  bool served(RequestId r) {
+    return world.run_until_true([&] { return world.fate(r) == RequestFate::kEnded; });
+  }
+  World world;
+};
+
+TEST_F(KeptConversations, AreChargedOnce) {
+  EXPECT_EQ(world.device_view(host_device().str()).external, Bytes()) << "they are no stranger's";
+  world.keep_states(gib(7));
+  world.truth("a").predict_time = ms(1);
+  world.drops_states() = false;
+  const RequestId r = world.request("a", sec(1));
+  world.run_for(sec(1));
+  EXPECT_EQ(world.loads("a"), 0) << "3 GiB are left, measured or not";
+  world.keep_states(gib(6));
+  ASSERT_TRUE(served(r));
+  EXPECT_EQ(world.out_of_memory(), 0);
+}
+
+TEST_F(KeptConversations, GoBeforeAModelDoesAndNoMoreOfThemThanIsNeeded) {
+  ASSERT_TRUE(served(world.request("a", sec(0.1))));
+  ASSERT_TRUE(served(world.request("b", sec(0.1))));
+  EXPECT_EQ(world.state("a"), InstanceState::kReady) << "both fit beside one GiB of them";
+  EXPECT_EQ(world.states(), gib(1));
+  ASSERT_EQ(world.told<DropStates>().size(), 1U);
+  EXPECT_EQ(world.told<DropStates>()[0].spare, ModelId("b"));
+  EXPECT_TRUE(world.decided(DecisionKind::kEvict, "b"));
+  EXPECT_EQ(world.out_of_memory(), 0);
+}
+
+TEST_F(KeptConversations, TogetherWithAModelTheyMakeRoom) {
+  world.add_model("large", {{host_device(), gib(10)}});
+  world.configure();
+  ASSERT_TRUE(served(world.request("a", sec(0.1))));
+  ASSERT_TRUE(served(world.request("large", sec(0.1))));
+  EXPECT_EQ(world.states(), Bytes());
+  EXPECT_EQ(world.state("a"), InstanceState::kAbsent);
+  EXPECT_EQ(world.out_of_memory(), 0);
+}
+
+TEST_F(KeptConversations, StayWhereTheLoadCannotFit) {
+  world.add_model("monster", {{host_device(), gib(11)}});
+  world.configure();
+  const RequestId r = world.request("monster", sec(1));
+  world.run_for(sec(5));
+  EXPECT_EQ(world.reason(r), "insufficient_memory");
+  EXPECT_EQ(world.states(), gib(3));
+}
+
+TEST_F(KeptConversations, StayWhileTheModelsThatHaveToGoAreBusy) {
+  world.add_model("large", {{host_device(), gib(9)}});
+  world.configure();
+  const RequestId running = world.request("a", sec(20));
+  ASSERT_TRUE(world.run_until_true([&] { return world.fate(running) == RequestFate::kGranted; }));
+  const RequestId r = world.request("large", sec(1));
+  world.run_for(ms(500));
+  EXPECT_EQ(world.states(), gib(3));
+  ASSERT_TRUE(served(r));
+  EXPECT_EQ(world.out_of_memory(), 0);
+}
+
+// An owner that does not answer is not waited for without end: then a model goes.
+TEST_F(KeptConversations, ThatAreNotGivenBackAreNotWaitedForWithoutEnd) {
+  world.drops_states() = false;
+  ASSERT_TRUE(served(world.request("a", sec(0.1))));
+  const RequestId r = world.request("b", sec(0.1));
+  ASSERT_TRUE(served(r));
+  EXPECT_LE(world.of(r).answered - world.of(r).arrived, sec(15));
+  EXPECT_EQ(world.state("a"), InstanceState::kAbsent);
+  EXPECT_EQ(world.told<DropStates>().size(), 1U);
+  EXPECT_EQ(world.out_of_memory(), 0);
+}
+
 }  // namespace
 }  // namespace lm::core

@@ -308,7 +308,7 @@ TEST_F(Failure, MemoryThatClingsIsReportedWithItsHolders) {
   world.run_for(sec(3));
   ASSERT_TRUE(world.of(job).done);
   const ReleaseReport& report = *world.of(job).result.release;
-  EXPECT_FALSE(report.proved);
+  EXPECT_FALSE(report.proved());
   EXPECT_EQ(report.residual, gib(7));
   EXPECT_EQ(report.freed, Bytes());
   ASSERT_EQ(report.holders.size(), 1U);
@@ -332,7 +332,7 @@ TEST_F(Failure, AMeasurementThatNeverAnswersIsNotWaitedForForEver) {
   const JobId job = world.unload("a");
   world.run_for(sec(7));
   ASSERT_TRUE(world.of(job).done);
-  EXPECT_FALSE(world.of(job).result.release->proved);
+  EXPECT_FALSE(world.of(job).result.release->proved());
   EXPECT_EQ(world.of(job).result.release->freed, Bytes()) << "nothing is claimed that was not measured";
   EXPECT_EQ(world.of(job).result.release->method, ReleaseReport::kNotMeasured);
 }
@@ -345,7 +345,7 @@ TEST_F(Failure, AMeasurementThatFailsProvesNothingAndIsTakenAgain) {
   EXPECT_EQ(world.device_view("gpu").reserved, gib(7));
   world.run_for(sec(2));
   ASSERT_TRUE(world.of(job).done);
-  EXPECT_TRUE(world.of(job).result.release->proved);
+  EXPECT_TRUE(world.of(job).result.release->proved());
   EXPECT_EQ(world.of(job).result.release->freed, gib(7));
   EXPECT_EQ(world.told<MeasureRelease>().size(), 4U);
 }
@@ -360,7 +360,7 @@ TEST_F(Failure, WhereNothingCanBeMeasuredNothingIsClaimed) {
   world.run_for(sec(2));
   ASSERT_TRUE(world.of(job).done);
   const ReleaseReport& report = *world.of(job).result.release;
-  EXPECT_FALSE(report.proved);
+  EXPECT_FALSE(report.proved());
   EXPECT_EQ(report.method, ReleaseReport::kNotMeasured);
   EXPECT_EQ(report.freed, Bytes());
   EXPECT_EQ(report.residual, gib(7)) << "not a byte less than it held";
@@ -383,7 +383,7 @@ TEST_F(Failure, WhatWasMeasuredBeforeStandsWhereTheLastMeasurementFails) {
   world.run_for(sec(6));
   ASSERT_TRUE(world.of(job).done);
   const ReleaseReport& report = *world.of(job).result.release;
-  EXPECT_FALSE(report.proved);
+  EXPECT_FALSE(report.proved());
   EXPECT_EQ(report.method, "process");
   EXPECT_EQ(report.holders.size(), 1U);
   EXPECT_GE(report.took, sec(5));
@@ -397,7 +397,7 @@ TEST_F(Failure, MeasuringGoesOnUntilItConverges) {
   world.run_for(sec(3));
   EXPECT_FALSE(world.of(job).done);
   world.run_for(sec(1));
-  EXPECT_TRUE(world.of(job).result.release->proved);
+  EXPECT_TRUE(world.of(job).result.release->proved());
   EXPECT_LE(world.told<MeasureRelease>().size(), 30U) << "with growing gaps";
 }
 

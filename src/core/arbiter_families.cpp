@@ -280,7 +280,7 @@ void Arbiter::on(const UpstreamSeen& e) {
   seat->residents = e.residents;
   seat->reachable = e.reachable;
   const bool holds = seat->serves_generation();
-  if (seat->stuck && !holds && e.held.empty()) {
+  if (seat->stuck && !holds && e.held.empty() && e.measured) {
     decide(DecisionKind::kRelease, seat->model.id, "what it had kept came back");
     seat->stuck.reset();
     seat->failures = 0;
@@ -346,7 +346,7 @@ void Arbiter::let_go(Entry& seat) {
   pass(InstanceState::kStandbyTaken, Trigger::kGivenUp);
   pass(InstanceState::kLoading, Trigger::kGivenUp);
   pass(InstanceState::kStopping, Trigger::kWorkerExited);
-  instance.report.method = "none";
+  instance.report.method = "none";  // nor is it asked for
   enter(seat, Trigger::kReleased);
   finish_unload_part(seat, nullptr);
   seat.instance.reset();
@@ -355,7 +355,8 @@ void Arbiter::let_go(Entry& seat) {
 // A model of ours or a seat has given back, or not, what it held.
 void Arbiter::note_release(Entry& entry, const ReleaseReport& report) {
   if (entry.is_seat()) {
-    if (report.proved) {
+    // What cannot be measured blocks nobody: whoever loads next counts on the bytes that are seen to be free.
+    if (report.outcome != ReleaseOutcome::kClings) {
       entry.stuck.reset();
       entry.failures = 0;
     } else {

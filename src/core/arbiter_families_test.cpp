@@ -59,7 +59,7 @@ TEST_F(Families, LocalGoesBeforeOllamaIsLoadedAndTheReleaseIsProved) {
   EXPECT_EQ(done.to_model, ModelId("ollama_llama"));
   ASSERT_EQ(done.released.size(), 1U);
   EXPECT_EQ(done.released.front().model, ModelId("qwen"));
-  EXPECT_TRUE(done.release->proved);
+  EXPECT_TRUE(done.release->proved());
   EXPECT_EQ(done.release->freed, gib(8));
   EXPECT_EQ(done.fit_would_have_kept, gib(8)) << "both would have fitted into 24 GiB";
   EXPECT_EQ(world_.snapshot().family, Family::kOllama);
@@ -291,6 +291,49 @@ TEST_F(Families, WithoutAMeasurementOfItsProcessesItsWordCounts) {
   const RequestId r = ask("qwen");
   ASSERT_TRUE(world_.run_until_true([&] { return world_.rejected(r); }));
   EXPECT_EQ(world_.reason(r), "upstream_not_released");
+}
+
+// Neither proved nor stuck: nothing is claimed, nobody is blocked, and the card's own numbers decide.
+TEST_F(Families, WhatCannotBeMeasuredIsNeitherClaimedNorWaitedFor) {
+  world_.upstream("ollama").method = "none";
+  world_.truth("ollama_llama").bytes = {};  // nor does it say what it takes
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  const RequestId r = ask("qwen");
+  ASSERT_TRUE(served(r));
+  EXPECT_LE(world_.of(r).answered - world_.of(r).arrived, sec(5)) << "no measuring until a deadline";
+  const ReleaseReport release = *switches(SwitchStage::kDone).back().release;
+  EXPECT_EQ(release.outcome, ReleaseOutcome::kUnknown);
+  EXPECT_FALSE(release.proved());
+  EXPECT_EQ(release.freed, Bytes());
+}
+
+TEST_F(Families, WhatSaysNoAndCannotBeMeasuredIsStuck) {
+  world_.upstream("ollama").method = "none";
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  world_.upstream("ollama").yield_error =
+      Error{.code = ErrorCode::kDeadlineExceeded, .message = "still lists llama", .reason = "still_resident"};
+  const RequestId r = ask("qwen");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.rejected(r); }));
+  EXPECT_EQ(world_.reason(r), "upstream_not_released");
+}
+
+// Its list is empty at once; that is no measurement of what it was seen not to give back.
+TEST_F(Families, ItsWordAloneDoesNotUnblockAnUpstream) {
+  world_.upstream("ollama").method = "device";
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  world_.upstream("ollama").keeps_memory = true;
+  const RequestId r = ask("qwen");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.rejected(r); }));
+  world_.see("ollama");
+  const RequestId again = ask("qwen");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.rejected(again); }));
+  EXPECT_EQ(world_.reason(again), "upstream_not_released");
+  EXPECT_EQ(world_.loads("qwen"), 0);
+  // It is asked again when its time has come, and the device then tells.
+  world_.upstream("ollama").keeps_memory = false;
+  world_.upstream("ollama").held = {};
+  world_.run_for(sec(61));
+  ASSERT_TRUE(served(ask("qwen")));
 }
 
 TEST_F(Families, WhatSomebodyElseLoadedGoesToo) {

@@ -184,7 +184,6 @@ void Arbiter::measure_again(Entry& entry) {
 void Arbiter::claim_nothing(Entry& entry) {
   Instance& instance = *entry.instance;
   ReleaseReport& report = instance.report;
-  report.proved = false;
   report.took = now_ - instance.drain_began;
   if (!report.method.empty()) return;
   report.method = ReleaseReport::kNotMeasured;
@@ -199,12 +198,17 @@ void Arbiter::claim_nothing(Entry& entry) {
   report.before = report.after = report.residual = instance.held.total();
   report.expected = instance.reserved.total();
   report.reclaimable = instance.reclaimable;
+  report.outcome = report.residual > Bytes() ? ReleaseOutcome::kClings : ReleaseOutcome::kUnknown;
 }
 
-void Arbiter::reclaimed(Entry& entry, bool proved) {
+void Arbiter::reclaimed(Entry& entry) {
   Instance& instance = *entry.instance;
   const ReleaseReport report = instance.report;
-  if (proved) {
+  if (report.outcome == ReleaseOutcome::kUnknown) {
+    decide(DecisionKind::kRelease, entry.model.id,
+           "what it held cannot be measured: nothing is claimed to be free",
+           {{"before", report.before.count()}});
+  } else if (report.proved()) {
     decide(DecisionKind::kRelease, entry.model.id, fmt::format("{} came back", to_string(report.freed)),
            {{"freed", report.freed.count()}, {"before", report.before.count()}});
   } else {

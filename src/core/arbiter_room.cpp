@@ -124,7 +124,12 @@ void Arbiter::admit_loads() {
       continue;
     }
     const Need missing = beyond(shortage, coming);
-    if (missing.empty() || evict_for(*entry, need, missing)) {
+    // Kept conversations go before models do, and only for a load that comes of it.
+    const Bytes kept = std::min(missing.bytes.on(host_device()), kept_.droppable(now_));
+    Need of_models = missing;
+    of_models.bytes.add(host_device(), Bytes() - kept);
+    if (of_models.empty() || evict_for(*entry, need, of_models)) {
+      if (kept > Bytes()) drop_kept(*entry, kept);
       coming = coming_room();
       if (!instance.committed) instance.committed = now_;
       spoken_for += need;
@@ -148,7 +153,16 @@ Need Arbiter::coming_room() const {
   for (const auto& [id, entry] : entries_) {
     if (is_ending(entry.state())) coming += charge_of(entry);
   }
+  coming.bytes.add(host_device(), kept_.coming(now_));
   return coming;
+}
+
+void Arbiter::drop_kept(const Entry& entry, Bytes bytes) {
+  decide(DecisionKind::kEvict, entry.model.id,
+         fmt::format("{} of kept conversations make room for it", to_string(bytes)),
+         {{"bytes", bytes.count()}});
+  kept_.ask(bytes, now_);
+  emit(DropStates{bytes, entry.model.id});
 }
 
 // What is charged now and could be free one day: everything but what is pinned.
@@ -159,6 +173,7 @@ Need Arbiter::room_ever() const {
     if (is_ending(state) || evictable(entry) || (is_on_its_way(state) && !entry.is_pinned()))
       ever += charge_of(entry);
   }
+  ever.bytes.add(host_device(), kept_.coming(now_) + kept_.droppable(now_));
   return ever;
 }
 

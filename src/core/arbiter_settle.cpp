@@ -117,7 +117,7 @@ void Arbiter::meet_deadlines(Entry& entry) {
       // The measurement itself is late: do not wait for it for ever, and claim nothing.
       if (now_ >= instance.release_deadline + std::chrono::seconds(1)) {
         claim_nothing(entry);
-        reclaimed(entry, false);
+        reclaimed(entry);
       }
       break;
     case InstanceState::kAbsent:
@@ -268,6 +268,7 @@ std::optional<TimePoint> Arbiter::next_wakeup() const {
     if (const auto ends = linger_ends()) consider(*ends);
     if (const auto due = intruder_due()) consider(*due);
   }
+  if (const TimePoint due = kept_.due(now_); due > now_) consider(due);
   for (const TimePoint t : gate_times_) {
     if (t > now_) consider(t);
   }

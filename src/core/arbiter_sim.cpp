@@ -159,7 +159,7 @@ class RandomWorld {
           world_.add_upstream(id, dice_.chance(60) ? Family::kOllama : Family::kOpenai, !dice_.chance(25));
       truth.load_time = dice_.exponential(1);
       truth.yield_time = dice_.exponential(0.1);
-      truth.method = dice_.chance(70) ? "process" : "device";
+      truth.method = dice_.chance(60) ? "process" : dice_.chance(70) ? "device" : "none";
       truth.tells_residents = dice_.chance(80);
       const int models = dice_.between(1, 3);
       for (int m = 0; m < models; ++m) {

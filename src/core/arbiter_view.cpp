@@ -48,12 +48,16 @@ Need Arbiter::charge_of(const Entry& entry) const {
           .places = entry.instance->places};
 }
 
-Ledger Arbiter::ledger() const {
-  // Kept conversations are ours: charged here, and no longer to strangers.
+// What others use. Kept conversations are ours: charged by themselves.
+DeviceBytes Arbiter::strangers() const {
   DeviceBytes external = external_;
-  external.set(host_device(), std::max(Bytes(), external.on(host_device()) - states_measured_));
-  Ledger books(devices_, external, settings_.residency.max_loaded);
-  books.charge({.reserved = {}, .held = {{host_device(), states_}}, .places = 0});
+  external.set(host_device(), std::max(Bytes(), external.on(host_device()) - kept_.measured()));
+  return external;
+}
+
+Ledger Arbiter::ledger() const {
+  Ledger books(devices_, strangers(), settings_.residency.max_loaded);
+  books.charge({.reserved = {}, .held = {{host_device(), kept_.bytes()}}, .places = 0});
   for (const auto& [id, entry] : entries_) {
     if (!is_charged(entry.state())) continue;
     books.charge({.reserved = entry.instance->reserved,
@@ -206,7 +210,7 @@ Snapshot Arbiter::snapshot(TimePoint now) const {
     snapshot.devices.push_back({.device = device,
                                 .reserved = books.reserved(device.id),
                                 .used = used.on(device.id),
-                                .external = external_.on(device.id),
+                                .external = strangers().on(device.id),
                                 .available = books.available(device.id)});
   }
   snapshot.waiting = backlog_.requests();

@@ -60,11 +60,11 @@ struct UpstreamTruth {
   DeviceBytes held;
   Duration load_time = ms(500);
   Duration yield_time = ms(40);
-  bool answers = true;          // false: it says nothing to a load or to being evicted
-  bool keeps_memory = false;    // says that it has unloaded, and has not
-  bool keeps_listing = false;   // lists what it no longer holds
-  bool tells_residents = true;  //
-  std::string method = "process";
+  bool answers = true;             // false: it says nothing to a load or to being evicted
+  bool keeps_memory = false;       // says that it has unloaded, and has not
+  bool keeps_listing = false;      // lists what it no longer holds
+  bool tells_residents = true;     //
+  std::string method = "process";  // "none": what it holds cannot be measured
   std::optional<Error> load_error;
   std::optional<Error> yield_error;
   int loads = 0, evictions = 0;
@@ -178,7 +178,9 @@ class World {
   }
   void see(const std::string& upstream, bool reachable = true) {
     const UpstreamTruth& u = upstreams_.at(UpstreamId(upstream));
-    tell(UpstreamSeen{u.upstream.id, reachable, u.tells_residents, u.residents, u.held});
+    const bool measured = u.method == "process";
+    tell(UpstreamSeen{u.upstream.id, reachable, u.tells_residents, u.residents,
+                      measured || !u.residents.empty() ? u.held : DeviceBytes(), measured});
   }
   Model& model(const std::string& id) { return *std::ranges::find(models_, ModelId(id), &Model::id); }
   std::vector<Model>& models() { return models_; }
@@ -262,6 +264,13 @@ class World {
     }
     ADD_FAILURE() << model << " has no worker";
   }
+  // So much of the host is taken by kept conversations.
+  void keep_states(Bytes bytes) {
+    states_ = bytes;
+    tell(StatesKept{states_});
+  }
+  Bytes states() const { return states_; }
+  bool& drops_states() { return drops_states_; }
   void set_external(const std::string& device, Bytes bytes) { external_.set(DeviceId(device), bytes); }
   void measure() {
     MemoryMeasured e;
@@ -419,6 +428,7 @@ class World {
 
   Bytes physically_free(const DeviceId& device) const {
     Bytes used = external_.on(device);
+    if (device == host_device()) used += states_;
     for (const auto& [id, worker] : workers_) {
       if (worker.alive || worker.release == ReleaseFate::kClings || worker.free_at > now_)
         used += worker.held.on(device);
@@ -553,8 +563,9 @@ class World {
   void measure_upstream(const MeasureRelease& c) {
     at(std::max(now_ + ms(1), c.not_before), [this, c] {
       const UpstreamTruth& u = upstreams_.at(c.upstream);
-      ReleaseMeasured e{c.instance, c.generation, u.held, {}, {}, u.method};
-      if (!u.held.empty()) e.holders.push_back({4711, "ollama runner", u.held.total()});
+      const bool blind = u.method == "none";
+      ReleaseMeasured e{c.instance, c.generation, blind ? DeviceBytes() : u.held, {}, {}, u.method, !blind};
+      if (!e.residual.empty()) e.holders.push_back({4711, "ollama runner", u.held.total()});
       for (const Device& device : devices_)
         e.devices.push_back({device.id, device.capacity, physically_free(device.id), {}, true});
       tell(e);
@@ -581,6 +592,13 @@ class World {
         e.devices.push_back({device.id, device.capacity, physically_free(device.id), {}, true});
       tell(e);
     });
+  }
+
+  void carry_out(const DropStates& c) {
+    EXPECT_GT(c.bytes, Bytes());
+    EXPECT_LE(c.bytes, states_);
+    if (!drops_states_) return;
+    after(ms(20), [this, bytes = c.bytes] { keep_states(std::max(Bytes(), states_ - bytes)); });
   }
 
   void carry_out(const CutRequests& c) {
@@ -653,6 +671,8 @@ class World {
   std::vector<Model> models_;
   std::map<ModelId, Truth> truths_;
   DeviceBytes external_;
+  Bytes states_;
+  bool drops_states_ = true;  // when it is told to
   std::map<UpstreamId, UpstreamTruth> upstreams_;
   std::set<UpstreamId> listed_out_;
   std::map<InstanceId, Worker> workers_;

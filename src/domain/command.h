@@ -64,6 +64,13 @@ struct EvictUpstream {
   Duration limit{};
 };
 
+// Give back at least this much of the host's memory that kept conversations take, those of `spare` last: to
+// disk where that is worth it. Answer: StatesKept, as after any change.
+struct DropStates {
+  Bytes bytes;
+  ModelId spare;
+};
+
 // Answer: ReleaseMeasured, not before `not_before`.
 struct MeasureRelease {
   InstanceId instance;
@@ -148,10 +155,10 @@ struct ArmTimer {
 // Nothing of ours is left in memory and nobody waits; follows ShutdownBegan once.
 struct FinishShutdown {};
 
-using Command =
-    std::variant<PredictFootprint, StartLoad, BeginDrain, CutRequests, StopInstance, EvictUpstream,
-                 MeasureRelease, GrantLease, RejectRequest, FinishJob, RecordFootprint, RecordDecision,
-                 PublishState, PublishSwitch, RecordHold, RecordPin, ArmTimer, FinishShutdown>;
+using Command = std::variant<PredictFootprint, StartLoad, BeginDrain, CutRequests, StopInstance,
+                             EvictUpstream, DropStates, MeasureRelease, GrantLease, RejectRequest, FinishJob,
+                             RecordFootprint, RecordDecision, PublishState, PublishSwitch, RecordHold,
+                             RecordPin, ArmTimer, FinishShutdown>;
 using Commands = std::vector<Command>;
 
 std::string_view name_of(const Command& command);

@@ -143,9 +143,10 @@ struct UpstreamSeen {
   bool reachable = true;
   bool tells_residents = false;  // false: it cannot say what it has in memory, `residents` is empty
   std::vector<Resident> residents;
-  // By its processes on our devices for models, measured, whatever it says; where its processes cannot be
-  // seen, what its residents claim.
+  // By its processes on our devices for models, measured, whatever it says; where that cannot be measured,
+  // what its residents claim.
   DeviceBytes held;
+  bool measured = true;  // false: `held` is its word, on one device at least
 };
 
 // ---- from the probes
@@ -157,7 +158,8 @@ struct ReleaseMeasured {
   DeviceBytes residual;
   std::vector<Holder> holders;
   std::vector<DeviceReading> devices;
-  std::string method;  // as the report's; kNotMeasured: the measurement failed, and the rest says nothing
+  std::string method;    // as the report's; kNotMeasured: the measurement failed, and the rest says nothing
+  bool complete = true;  // false: it may have held something that cannot be measured here, now or later
 };
 
 struct ProcessUse {

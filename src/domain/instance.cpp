@@ -28,7 +28,7 @@ ReleaseReport merge(const ReleaseReport& a, const ReleaseReport& b) {
   sum.residual += b.residual;
   sum.reclaimable += b.reclaimable;
   sum.holders.insert(sum.holders.end(), b.holders.begin(), b.holders.end());
-  sum.proved = a.proved && b.proved;
+  sum.outcome = std::max(a.outcome, b.outcome);
   if (a.method != b.method) sum.method = "mixed";
   sum.took = std::max(a.took, b.took);
   return sum;

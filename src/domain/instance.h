@@ -71,6 +71,14 @@ struct Phase {
   bool operator==(const Phase&) const = default;
 };
 
+// How a release ended. Only the first says that the memory is free.
+enum class ReleaseOutcome : std::uint8_t {
+  kProved,   // measured: nothing of it is left
+  kUnknown,  // it could not be measured: nothing is claimed to be free, and nothing to be held
+  kClings,   // something is still held, as measured or as its holder says
+};
+std::string_view to_string(ReleaseOutcome outcome);
+
 // What a release brought back: bytes held by the released instance, per device. `freed` is never more than
 // was measured.
 struct ReleaseReport {
@@ -89,13 +97,16 @@ struct ReleaseReport {
   Bytes before, after, freed, expected, residual;  // summed
   Bytes reclaimable;                               // mapped file pages it had resident, reported apart
   std::vector<Holder> holders;                     // who holds the residual
-  bool proved = false;                             // residual is nothing that can be measured
-  std::string method;  // "process": per process; "device": by convergence of the device; or kNotMeasured
-  Duration took{};     // from the order to end until proved or given up
+  ReleaseOutcome outcome = ReleaseOutcome::kUnknown;
+  // "process": per process; "device": by convergence of the device; "none": nothing of it can be measured
+  // here; kNotMeasured: the measurement failed.
+  std::string method;
+  Duration took{};  // from the order to end until proved or given up
+  bool proved() const { return outcome == ReleaseOutcome::kProved; }
   bool operator==(const ReleaseReport&) const = default;
 };
 
-// Both releases as one: rows of the same device summed, proved only if both were, as long as the longer.
+// Both releases as one: rows of the same device summed, the worse outcome, as long as the longer.
 ReleaseReport merge(const ReleaseReport& a, const ReleaseReport& b);
 
 }  // namespace lm

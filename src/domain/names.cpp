@@ -72,6 +72,10 @@ std::string_view to_string(EndCause cause) {
                  cause);
 }
 
+std::string_view to_string(ReleaseOutcome outcome) {
+  return name_of(std::array<std::string_view, 3>{"proved", "unknown", "clings"}, outcome);
+}
+
 std::string_view to_string(LoadStage stage) {
   return name_of(kLoadStages, stage);
 }
@@ -113,8 +117,9 @@ std::string_view name_of(const Command& command) {
   return name_of(
       std::array<std::string_view, std::variant_size_v<Command>>{
           "PredictFootprint", "StartLoad", "BeginDrain", "CutRequests", "StopInstance", "EvictUpstream",
-          "MeasureRelease", "GrantLease", "RejectRequest", "FinishJob", "RecordFootprint", "RecordDecision",
-          "PublishState", "PublishSwitch", "RecordHold", "RecordPin", "ArmTimer", "FinishShutdown"},
+          "DropStates", "MeasureRelease", "GrantLease", "RejectRequest", "FinishJob", "RecordFootprint",
+          "RecordDecision", "PublishState", "PublishSwitch", "RecordHold", "RecordPin", "ArmTimer",
+          "FinishShutdown"},
       command.index());
 }
 

@@ -195,6 +195,10 @@ void CommandRunner::on(const EvictUpstream& c) {
   seams_.upstreams().evict(c);
 }
 
+void CommandRunner::on(const DropStates& c) {
+  seams_.drop_states(c);
+}
+
 void CommandRunner::on(const PublishSwitch& c) {
   const bool ended = c.change.stage == SwitchStage::kDone || c.change.stage == SwitchStage::kFailed ||
                      c.change.stage == SwitchStage::kCancelled;

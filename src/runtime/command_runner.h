@@ -41,6 +41,7 @@ class CommandRunner {
     std::function<const Model*(const ModelId&)> model;
     std::function<std::string(const Switch&, std::int64_t at_ms)> report_of;  // a switch's, for the store
     std::function<SwitchWords()> words;
+    std::function<void(const DropStates&)> drop_states;
   };
 
   explicit CommandRunner(Seams seams) : seams_(std::move(seams)), shut_down_(seams_.executor) {}
@@ -73,6 +74,7 @@ class CommandRunner {
   void on(const RecordHold& c);
   void on(const RecordPin& c);
   void on(const EvictUpstream& c);
+  void on(const DropStates& c);
   void on(const PublishSwitch& c);
   void on(const ArmTimer&);
   void on(const FinishShutdown&);

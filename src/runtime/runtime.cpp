@@ -96,21 +96,22 @@ struct Runtime::Impl {
                                 .standby = loaded.config.standby != config::Standby::kOff},
         listener, [this](os::ProcessIdentity process) { return sampler.measure(process); }, &keeper);
     sampler.watch(workers.get());
-    runner = std::make_unique<CommandRunner>(
-        CommandRunner::Seams{.executor = executor,
-                             .clock = clock,
-                             .post = [this](Event event) { loop.post(std::move(event)); },
-                             .leases = leases,
-                             .jobs = jobs,
-                             .hub = hub,
-                             .workers = *workers,
-                             .upstreams = [this]() -> backend::Upstreams& { return *upstreams; },
-                             .sampler = sampler,
-                             .records = *records,
-                             .gate = gate,
-                             .model = [this](const ModelId& id) { return catalog.find(id); },
-                             .report_of = report_of,
-                             .words = [this] { return words(); }});
+    runner = std::make_unique<CommandRunner>(CommandRunner::Seams{
+        .executor = executor,
+        .clock = clock,
+        .post = [this](Event event) { loop.post(std::move(event)); },
+        .leases = leases,
+        .jobs = jobs,
+        .hub = hub,
+        .workers = *workers,
+        .upstreams = [this]() -> backend::Upstreams& { return *upstreams; },
+        .sampler = sampler,
+        .records = *records,
+        .gate = gate,
+        .model = [this](const ModelId& id) { return catalog.find(id); },
+        .report_of = report_of,
+        .words = [this] { return words(); },
+        .drop_states = [this](const DropStates& c) { keeper.give_back(c.bytes, c.spare); }});
     loop.run_commands_with([this](const Command& command) {
       if (const auto* grant = std::get_if<GrantLease>(&command);
           grant != nullptr && workers->report(grant->instance)) {

@@ -1,6 +1,7 @@
 #include "runtime/state_keeper.h"
 
 #include <algorithm>
+#include <limits>
 #include <system_error>
 #include <unistd.h>
 #include <utility>
@@ -150,11 +151,26 @@ void StateKeeper::drop_if(const std::function<bool(const Kept&)>& condition) {
   for (const std::uint64_t id : ids) drop(id);
 }
 
+void StateKeeper::give_back(Bytes bytes, const ModelId& spare) {
+  std::vector<core::KeptState> states = movable();
+  Bytes memory;
+  for (core::KeptState& state : states) {
+    if (kept_.at(state.id).about.model == spare) state.last_used = std::numeric_limits<std::int64_t>::max();
+    if (state.in_memory) memory += state.size;
+  }
+  keep_within(states, std::max(Bytes(), memory - bytes));
+  tell();
+}
+
 void StateKeeper::apply_budgets() {
+  keep_within(movable(), options_.memory.empty() || closing_ ? Bytes() : options_.memory_budget);
+}
+
+// What is being read by a worker now stays as it is; what is being copied counts where it will be.
+std::vector<core::KeptState> StateKeeper::movable() const {
   std::vector<core::KeptState> states;
   for (const auto& [id, kept] : kept_) {
     const auto instance = loaded_.find(kept.about.model);
-    // What a worker is reading now stays, and what is being copied counts where it will be.
     const bool handed_out = instance != loaded_.end() && handed_out_.contains(instance->second) &&
                             is_among(handed_out_.at(instance->second), kept.about.state.file);
     if (handed_out) continue;
@@ -165,10 +181,14 @@ void StateKeeper::apply_budgets() {
                       .last_used = kept.about.saved_ms,
                       .reread = kept.about.reread});
   }
-  const auto moves = core::keep_within(
-      states, {.memory = options_.memory.empty() || closing_ ? Bytes() : options_.memory_budget,
-               .disk = options_.disk.empty() ? Bytes() : options_.disk_budget,
-               .disk_rate = disk_rate_});
+  return states;
+}
+
+void StateKeeper::keep_within(const std::vector<core::KeptState>& states, Bytes memory) {
+  const auto moves =
+      core::keep_within(states, {.memory = memory,
+                                 .disk = options_.disk.empty() ? Bytes() : options_.disk_budget,
+                                 .disk_rate = disk_rate_});
   for (const std::uint64_t id : moves.drop) {
     log::debug("a conversation of {} with {} tokens is dropped for room", kept_.at(id).about.model.str(),
                kept_.at(id).about.state.tokens);

@@ -47,6 +47,9 @@ class StateKeeper final : public backend::Conversations {
   void open(Options options);
   void change_budgets(Bytes memory, Bytes disk);
 
+  // A load needs the room: at least so much of what is in memory goes, that of `spare` last.
+  void give_back(Bytes bytes, const ModelId& spare);
+
   // A request of this instance begins: what was saved of it will be out of date.
   void used(InstanceId instance);
 
@@ -87,6 +90,8 @@ class StateKeeper final : public backend::Conversations {
   void drop_if(const std::function<bool(const Kept&)>& condition);
   void forget_loaded(const backend::LoadOrder& order);
   void apply_budgets();
+  std::vector<core::KeptState> movable() const;
+  void keep_within(const std::vector<core::KeptState>& states, Bytes memory);
   void move_to_disk(std::uint64_t id);
   void moved(std::uint64_t id, std::filesystem::path from, std::filesystem::path to, bool copied,
              Duration took);

@@ -145,6 +145,29 @@ TEST_F(StateKeeperTest, WhatDoesNotFitIntoMemoryGoesToDiskAndComesBackFromThere)
   EXPECT_EQ(given[0].file.parent_path(), root_ / "disk");
 }
 
+TEST_F(StateKeeperTest, GivesBackForALoadTheOldestFirst) {
+  const auto keeper = open(mib(10), Bytes());
+  live(*keeper, "a", {100});
+  live(*keeper, "b", {100}, 2);
+  live(*keeper, "c", {100}, 3);
+  keeper->give_back(kib(50), ModelId("a"));
+  EXPECT_EQ(told_, kib(200));
+  EXPECT_THAT(keeper->restore(order("b", 4)), IsEmpty());
+  EXPECT_THAT(keeper->restore(order("a", 5)), SizeIs(1)) << "what the load is for goes last";
+  keeper->give_back(mib(1), ModelId("d"));
+  EXPECT_EQ(told_, kib(100)) << "what a worker reads now stays";
+}
+
+TEST_F(StateKeeperTest, GivesBackToTheDiskWhereThereIsOne) {
+  const auto keeper = open(mib(10), mib(10));
+  live(*keeper, "a", {100});
+  keeper->give_back(kib(1), ModelId("b"));
+  io_.restart();
+  io_.run();
+  EXPECT_EQ(told_, Bytes());
+  EXPECT_THAT(keeper->restore(order("a", 2)), SizeIs(1));
+}
+
 TEST_F(StateKeeperTest, WithoutADiskTheOldestGo) {
   const auto keeper = open(kib(150), Bytes());
   live(*keeper, "a", {100});

@@ -33,6 +33,9 @@ constexpr Sentence kFreed{"{m} memory freed: {0} GB", "释放{m}: {0} GB", "釋�
 constexpr Sentence kCleaned{"{r} cache cleared", "{r}缓存已清理", "{r}快取已清理"};
 constexpr Sentence kNotCleaned{"clearing the {r} cache failed: {0}", "清理{r}缓存失败: {0}",
                                "清理{r}快取失敗: {0}"};
+constexpr Sentence kNotMeasurable{"whether the memory of the {0} came back cannot be measured here",
+                                  "无法测量{0}的{m}是否已释放", "無法測量{0}的{m}是否已釋放"};
+constexpr Sentence kAsked{"{0} model was told to unload", "已要求卸载{0}模型", "已要求卸載{0}模型"};
 constexpr Sentence kUnloaded{"the {0} is unloaded", "{0}卸载完成", "{0}卸載完成"};
 constexpr Sentence kReload{"loading the {0} again", "重新加载{0}", "重新載入{0}"};
 constexpr Sentence kReloading{"loading of the {0} begins...", "开始重新加载{0}...", "開始重新載入{0}..."};
@@ -85,8 +88,10 @@ class Writer {
     for (std::string& name : names) name += "_engine";
     if (names.empty()) names.push_back(model.str());
     for (const std::string& name : names) {
-      if (report.proved) {
+      if (report.proved()) {
         info(kModelUnloaded, name);
+      } else if (report.outcome == ReleaseOutcome::kUnknown) {
+        info(kAsked, name);
       } else {
         warn(kModelNotUnloaded, name, held(report));
       }
@@ -97,9 +102,11 @@ class Writer {
     info(kBefore, gigabytes(report.before));
     info(kAfter, gigabytes(report.after));
     info(kFreed, gigabytes(report.freed));
-    if (report.proved) {
+    if (report.proved()) {
       info(kCleaned);
       info(kUnloaded, models_of(family));
+    } else if (report.outcome == ReleaseOutcome::kUnknown) {
+      warn(kNotMeasurable, models_of(family));
     } else {
       warn(kNotCleaned, held(report));
     }

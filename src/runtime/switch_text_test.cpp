@@ -31,7 +31,7 @@ ReleaseReport report(double before, double after) {
   r.before = gigabytes(before);
   r.after = r.residual = gigabytes(after);
   r.freed = gigabytes(before) - gigabytes(after);
-  r.proved = true;
+  r.outcome = ReleaseOutcome::kProved;
   return r;
 }
 
@@ -106,7 +106,7 @@ TEST(SwitchText, SaysItsFailuresInTheRequirementsWords) {
             "[ERROR] 本地LLM模型重新加载失败\n"
             "[ERROR] 重新加载本地模型失败: 没有内存\n");
   Switch kept = to_ollama();
-  kept.released.front().report.proved = false;
+  kept.released.front().report.outcome = ReleaseOutcome::kClings;
   kept.released.front().report.holders = {{.pid = 7, .name = "llm-worker", .bytes = gigabytes(0.12)}};
   kept.release = kept.released.front().report;
   EXPECT_EQ(whole(kept, {SwitchStage::kReleased}, words(Locale::kSimplifiedChinese)),
@@ -117,6 +117,17 @@ TEST(SwitchText, SaysItsFailuresInTheRequirementsWords) {
             "[INFO] 卸载后显存占用: 0.12 GB\n"
             "[INFO] 释放显存: 2.37 GB\n"
             "[WARNING] 清理GPU缓存失败: 仍占用 0.12 GB，占用者: llm-worker (7)\n");
+  Switch unknown = to_ollama();
+  unknown.released.front().report = ReleaseReport{};
+  unknown.release = unknown.released.front().report;
+  EXPECT_EQ(whole(unknown, {SwitchStage::kReleased}, words(Locale::kSimplifiedChinese)),
+            "[INFO] 已要求卸载chat_engine模型\n"
+            "[INFO] 已要求卸载knowledge_engine模型\n"
+            "[INFO] 已要求卸载translation_engine模型\n"
+            "[INFO] 卸载前显存占用: 0.00 GB\n"
+            "[INFO] 卸载后显存占用: 0.00 GB\n"
+            "[INFO] 释放显存: 0.00 GB\n"
+            "[WARNING] 无法测量本地LLM模型的显存是否已释放\n");
   EXPECT_EQ(loaded_already(words(Locale::kSimplifiedChinese)).text, "本地模型已经加载，无需重新加载");
   Switch no_ollama = to_ollama();
   no_ollama.error = Error{.code = ErrorCode::kUnavailable, .message = "无法连接", .reason = "x"};

@@ -178,14 +178,14 @@ void describe(auto& f, Like<UpstreamYielded> auto& v) {
   f("instance", instance)("generation", generation)("error", error);
 }
 void describe(auto& f, Like<UpstreamSeen> auto& v) {
-  auto& [upstream, reachable, tells_residents, residents, held] = v;
+  auto& [upstream, reachable, tells_residents, residents, held, measured] = v;
   f("upstream", upstream)("reachable", reachable)("tells_residents", tells_residents);
-  f("residents", residents)("held", held);
+  f("residents", residents)("held", held)("measured", measured);
 }
 void describe(auto& f, Like<ReleaseMeasured> auto& v) {
-  auto& [instance, generation, residual, holders, devices, method] = v;
+  auto& [instance, generation, residual, holders, devices, method, complete] = v;
   f("instance", instance)("generation", generation)("residual", residual)("holders", holders);
-  f("devices", devices)("method", method);
+  f("devices", devices)("method", method)("complete", complete);
 }
 void describe(auto& f, Like<MemoryMeasured> auto& v) {
   auto& [devices, instances] = v;

@@ -114,7 +114,7 @@ std::vector<Event> events() {
                    true,
                    {{"qwen:7b", ModelKind::kEmbedding, gib(4), gib(3)}},
                    some_bytes()},
-      ReleaseMeasured{i, g, some_bytes(), {{1, "python3", mib(5)}}, {reading()}, "device"},
+      ReleaseMeasured{i, g, some_bytes(), {{1, "python3", mib(5)}}, {reading()}, "device", false},
       MemoryMeasured{{reading()}, {{i, some_bytes(), mib(9)}}},
       StatesKept{mib(7)},
       ModelsChanged{{model(), Model{}},
