@@ -194,6 +194,10 @@ std::string family_name(std::string_view family) {
 std::string switched_text(const boost::json::value& answer, const SwitchOptions& options, std::int64_t now_ms,
                           const Stream& stream) {
   const std::string name = printable(options.model);
+  const std::string_view kind = text_of(answer, "kind");
+  if (!flag_of(answer, "changed") && !kind.empty() && kind != "generation")
+    return fmt::format("{} is used beside every other model: {} models never start a switch\n", name,
+                       printable(kind));
   if (!flag_of(answer, "changed")) return fmt::format("{} is active already; nothing to do\n", name);
   const boost::json::value* change = member_of(answer, "switch");
   if (change == nullptr || !change->is_object()) return loaded_text(answer, options.model, now_ms);

@@ -39,12 +39,13 @@ std::string bar(double fraction, int columns) {
 }
 
 std::string_view stage_text(std::string_view word) {
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 13> kTexts = {{
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 14> kTexts = {{
       {"queued", "waiting for its turn"},
       {"reserved", "its memory is reserved"},
       {"standby_taken", "a worker takes it"},
       {"starting", "starting a worker"},
       {"loading", "loading"},
+      {"upstream", "its upstream loads it"},
       {"metadata", "reading the metadata"},
       {"vocabulary", "reading the vocabulary"},
       {"weights", "reading the weights"},

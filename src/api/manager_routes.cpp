@@ -353,13 +353,10 @@ class Administration {
 
   json::object loaded_json(const ModelId& model, const runtime::Job& job) const {
     const Snapshot snapshot = runtime_.snapshot();
-    json::object answer{{"model", model.str()},
-                        {"changed", job.result.changed},
-                        {"state", "unloaded"},
-                        {"phases", json::array()},
-                        {"took_s", seconds(snapshot.now - job.asked_at)},
-                        {"instance", nullptr},
-                        {"release", nullptr},
+    json::object answer{{"model", model.str()},    {"changed", job.result.changed},
+                        {"state", "unloaded"},     {"kind", nullptr},
+                        {"phases", json::array()}, {"took_s", seconds(snapshot.now - job.asked_at)},
+                        {"instance", nullptr},     {"release", nullptr},
                         {"switch", nullptr}};
     if (job.result.release) answer["release"] = to_json(*job.result.release);
     if (job.result.switched) answer["switch"] = to_json(*job.result.switched);
@@ -367,6 +364,7 @@ class Administration {
         std::ranges::find(snapshot.models, model, [](const ModelView& v) { return v.model.id; });
     if (view == snapshot.models.end()) return answer;
     answer["state"] = to_string(view->state);
+    answer["kind"] = to_string(view->model.kind);
     if (view->instance) {
       answer["phases"] = to_json(runtime_.phases(view->instance->id));
       answer["instance"] = to_json(*view->instance, runtime_.report(view->instance->id), snapshot.now);
@@ -394,15 +392,15 @@ class Administration {
     }
   }
 
-  static std::string progress_text(const runtime::Happening& happening, const ModelId& model) {
+  std::string progress_text(const runtime::Happening& happening, const ModelId& model) const {
     json::object datum;
     if (const auto* progress = std::get_if<runtime::Progress>(&happening.news);
         progress != nullptr && progress->model == model) {
-      datum = {{"model", model.str()},
-               {"state", "loading"},
-               {"detail", "loading"},
-               {"stage", to_string(progress->stage)},
-               {"fraction", progress->fraction}};
+      const Model* known = runtime_.catalog().find(model);
+      datum = {{"model", model.str()}, {"state", "loading"}, {"detail", "loading"}};
+      const json::object seen =
+          load_progress(known != nullptr && known->remote, progress->stage, progress->fraction);
+      for (const auto& [name, value] : seen) datum[name] = value;
     } else if (const auto* state = std::get_if<PublishState>(&happening.news);
                state != nullptr && state->model == model) {
       datum = {{"model", model.str()},

@@ -83,6 +83,11 @@ json::object to_json(const ReleaseReport& report) {
           {"took_s", seconds(report.took)}};
 }
 
+json::object load_progress(bool is_upstreams, LoadStage stage, double fraction) {
+  if (is_upstreams) return {{"stage", "upstream"}, {"fraction", nullptr}};
+  return {{"stage", to_string(stage)}, {"fraction", fraction}};
+}
+
 json::object to_json(const InstanceView& view, const std::optional<backend::WorkerReport>& report,
                      TimePoint now) {
   json::object object{{"id", view.id.value()},
@@ -142,8 +147,8 @@ json::object to_json(const ModelView& view, const runtime::Runtime& runtime, Tim
     object["instance"] = to_json(*view.instance, runtime.report(view.instance->id), now);
     object["error"] = error_or_null(view.instance->error);
     if (view.state == PublishedState::kLoading)
-      object["progress"] = {{"stage", to_string(view.instance->stage)},
-                            {"fraction", view.instance->fraction}};
+      object["progress"] =
+          load_progress(view.model.remote.has_value(), view.instance->stage, view.instance->fraction);
   }
   if (model.problem) {
     object["error"] = error_json(*model.problem).at("error");

@@ -17,6 +17,8 @@ boost::json::object to_json(const ReleaseReport& report);
 // `report`: what its worker told when it was ready; null before that.
 boost::json::object to_json(const InstanceView& instance, const std::optional<backend::WorkerReport>& report,
                             TimePoint now);
+// How far a load is: {"stage": …, "fraction": 0…1}. Of an upstream's model only that its upstream loads it.
+boost::json::object load_progress(bool is_upstreams, LoadStage stage, double fraction);
 boost::json::object to_json(const ModelView& view, const runtime::Runtime& runtime, TimePoint now);
 boost::json::object to_json(const DeviceView& view, const DeviceReading* reading);
 boost::json::object to_json(const backend::Inspection& inspection);

@@ -358,7 +358,7 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
     const TimePoint began = clock.now();
     const Busy busy(*one);
     post(LoadProgressed{
-        .instance = instance, .generation = generation, .stage = LoadStage::kWeights, .fraction = 0});
+        .instance = instance, .generation = generation, .stage = LoadStage::kStarting, .fraction = 0});
     const auto loaded = co_await one->server->load(std::move(model), options.load_limit);
     if (!loaded) {
       look_at_once(*one);
@@ -556,6 +556,14 @@ std::vector<Upstream> Upstreams::upstreams() const {
   std::vector<Upstream> upstreams;
   for (const auto& one : impl_->all) upstreams.push_back(one->description);
   return upstreams;
+}
+
+std::vector<Upstream> Upstreams::never_reached() const {
+  std::vector<Upstream> found;
+  for (const auto& one : impl_->all) {
+    if (one->problem && one->models.empty()) found.push_back(one->description);
+  }
+  return found;
 }
 
 std::shared_ptr<UpstreamServer> Upstreams::find(const UpstreamId& id) const {

@@ -64,6 +64,8 @@ class Upstreams {
   // kUnavailable "upstream_unreachable". One that could never be reached yet offers nothing.
   std::vector<Model> models() const;
   std::vector<Upstream> upstreams() const;
+  // Those that were looked at in vain and have offered nothing yet.
+  std::vector<Upstream> never_reached() const;
   // Null where there is none of that name.
   std::shared_ptr<UpstreamServer> find(const UpstreamId& id) const;
 

@@ -130,6 +130,7 @@ class Arbiter {
   void ask_again(Entry& seat);
   void choose_remote(const Entry& entry);
   void settle_families();
+  bool is_leaving() const;
   int ready_locals() const;
   void leave_for_remote();
   void meet_intruders();

@@ -227,6 +227,12 @@ void Arbiter::leave_for_remote() {
   }
 }
 
+// Whether the local models are being released for a model elsewhere. Who wants the devices comes after that:
+// its load would cancel what was chosen.
+bool Arbiter::is_leaving() const {
+  return switch_ && switch_->to_remote && switch_target_.empty();
+}
+
 void Arbiter::on(const SwitchWanted& e) {
   Entry* entry = find(e.model);
   const bool remote = entry != nullptr && entry->listed && seat_of(*entry) == nullptr;

@@ -175,6 +175,22 @@ TEST_F(Families, AnExplicitChoiceOfARemoteModelReleasesLocalAtOnce) {
   EXPECT_FALSE(world_.of(again).result.changed) << "what is active does nothing";
 }
 
+// Local requests that keep coming choose local again, after what was chosen has happened and was told.
+TEST_F(Families, AnExplicitRemoteChoiceIsNotOvertakenByLocalTraffic) {
+  have_local();
+  std::vector<RequestId> asked;
+  for (int round = 0; round < 20; ++round) {
+    for (int i = 0; i < 4; ++i) asked.push_back(ask(i % 2 == 0 ? "qwen" : "other"));
+    const JobId job = world_.choose("openai_gpt");
+    ASSERT_TRUE(world_.run_until_true([&] { return world_.of(job).done; }));
+    EXPECT_FALSE(world_.of(job).error) << round;
+    world_.run_for(ms(500));
+  }
+  for (const RequestId r : asked) EXPECT_TRUE(served(r));
+  // What was on its way back to local was overtaken by the explicit choice, never the other way round.
+  for (const Switch& change : switches(SwitchStage::kCancelled)) EXPECT_FALSE(change.to_remote);
+}
+
 TEST_F(Families, AnExplicitChoiceReportsWhatWasReleased) {
   have_local();
   const JobId job = world_.choose("ollama_llama");

@@ -93,6 +93,11 @@ void Arbiter::admit_loads() {
   for (Entry* entry : queue) {
     Instance& instance = *entry->instance;
     if (contends(*entry)) {
+      if (is_leaving()) {
+        tell_wait(*entry,
+                  fmt::format("waits until the devices are released for {}", switch_->to_model.str()));
+        continue;
+      }
       if (claimed && *claimed != entry->model.family) {
         tell_wait(*entry, fmt::format("waits for the turn of {} to come and to end", to_string(*claimed)));
         continue;

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <set>
 #include <string>
+#include <thread>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -346,6 +347,10 @@ TEST_F(SubprocessTest, TheGroupIsListedLeaderFirst) {
   ASSERT_EQ(members.size(), 3u);
   EXPECT_EQ(members.front(), child.identity());
   run(io, child.stop(0s));
+  // The others were killed with it, but nobody waits for their ends.
+  const auto deadline = std::chrono::steady_clock::now() + 10s;
+  while (!group_members(child.identity().pid).empty() && std::chrono::steady_clock::now() < deadline)
+    std::this_thread::yield();
   EXPECT_TRUE(group_members(child.identity().pid).empty());
 }
 

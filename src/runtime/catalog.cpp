@@ -20,8 +20,9 @@ std::string fold(std::string_view text) {
 
 }  // namespace
 
-Catalog::Catalog(std::vector<Model> models, std::map<std::string, ModelId> roles)
-    : models_(std::move(models)), roles_(std::move(roles)) {
+Catalog::Catalog(std::vector<Model> models, std::map<std::string, ModelId> roles,
+                 std::vector<Upstream> unseen)
+    : models_(std::move(models)), unseen_(std::move(unseen)), roles_(std::move(roles)) {
   // Who comes first has a name: upstreams' ids, then what Ollama calls its models (tags, which have a colon),
   // then local ids; ids before all other aliases, so that no alias hides a model.
   for (const Model& model : models_) {
@@ -70,6 +71,18 @@ const ModelId* Catalog::lookup(std::string_view name) const {
   return nullptr;
 }
 
+// Whose name it must be: "ollama_NAME", "openai_NAME" where there is only one provider, "PROVIDER/NAME".
+const Upstream* Catalog::unseen_behind(std::string_view name) const {
+  const std::string folded = fold(name);
+  const Upstream* found = nullptr;
+  for (const Upstream& upstream : unseen_) {
+    const std::string family(to_string(upstream.family));
+    if (folded.starts_with(fold(upstream.id.str()) + "/")) return &upstream;
+    if (folded.starts_with(family + "_")) found = &upstream;
+  }
+  return found;
+}
+
 Result<ModelId> Catalog::resolve(std::string_view name, ModelKind kind) const {
   const std::string_view asked = name;
   if (name.empty()) name = kind == ModelKind::kEmbedding ? "embedding" : "chat";
@@ -90,6 +103,16 @@ Result<ModelId> Catalog::resolve(std::string_view name, ModelKind kind) const {
             .fields = {{"param", "model"}},
             .retry_after = {}};
   };
+  if (const Upstream* upstream = unseen_behind(asked)) {
+    return fail(Error{.code = ErrorCode::kUnavailable,
+                      .message = fmt::format(
+                          "{} at {} was never reached, so its models are not known: start it, or say in the "
+                          "configuration where it is; llm-manager doctor tells more",
+                          upstream->id.str(), upstream->url),
+                      .reason = "upstream_unreachable",
+                      .fields = {{"upstream", upstream->id.str()}, {"url", upstream->url}},
+                      .retry_after = std::chrono::seconds(5)});
+  }
   if (models_.empty()) {
     return fail(
         no_model("there is no model yet: put a GGUF file into a model folder, or name one under models: in "

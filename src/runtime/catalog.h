@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "domain/model.h"
+#include "domain/upstream.h"
 
 namespace lm::runtime {
 
@@ -17,7 +18,8 @@ class Catalog {
   Catalog() = default;
   // `roles`: role name ("chat", "knowledge", "translation", "embedding") to the model id it stands for; a
   // role without a model is left out.
-  Catalog(std::vector<Model> models, std::map<std::string, ModelId> roles);
+  // `unseen`: those whose models are not known, since they were never reached.
+  Catalog(std::vector<Model> models, std::map<std::string, ModelId> roles, std::vector<Upstream> unseen = {});
 
   const std::vector<Model>& models() const { return models_; }
   const Model* find(const ModelId& id) const;
@@ -25,13 +27,16 @@ class Catalog {
 
   // A name in a request: a role, "local_default" (the chat role), "local/NAME", an id, an alias; then the
   // same without regard to case. Empty: the embedding role where `kind` is kEmbedding, else the chat role.
-  // kNotFound "model_not_found" names the nearest.
+  // kNotFound "model_not_found" names the nearest; kUnavailable "upstream_unreachable" where the name is one
+  // of an upstream that was never reached.
   Result<ModelId> resolve(std::string_view name, ModelKind kind = ModelKind::kGeneration) const;
 
  private:
   const ModelId* lookup(std::string_view name) const;
+  const Upstream* unseen_behind(std::string_view name) const;
 
   std::vector<Model> models_;
+  std::vector<Upstream> unseen_;
   std::map<std::string, ModelId> roles_;
   std::map<std::string, ModelId, std::less<>> names_;   // ids and aliases
   std::map<std::string, ModelId, std::less<>> folded_;  // the same in lower case

@@ -254,7 +254,8 @@ struct Runtime::Impl {
   void list_models() {
     std::vector<Model> models = local_models;
     if (upstreams) std::ranges::move(upstreams->models(), std::back_inserter(models));
-    catalog = Catalog(models, roles);
+    const auto unseen = upstreams ? upstreams->never_reached() : std::vector<Upstream>();
+    catalog = Catalog(models, roles, unseen);
     // A role may name a model of an upstream; it has none while that was never seen.
     std::map<std::string, ModelId> all_roles = roles;
     const config::Roles& wished = loaded.config.roles;
@@ -265,7 +266,7 @@ struct Runtime::Impl {
       if (name.empty() || roles.contains(role)) continue;
       if (const auto id = catalog.resolve(name)) all_roles.emplace(role, *id);
     }
-    if (all_roles.size() > roles.size()) catalog = Catalog(models, std::move(all_roles));
+    if (all_roles.size() > roles.size()) catalog = Catalog(models, std::move(all_roles), unseen);
     loop.post(ModelsChanged{std::move(models), upstreams ? upstreams->upstreams() : std::vector<Upstream>()});
   }
 
