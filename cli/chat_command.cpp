@@ -226,6 +226,8 @@ ExitCode run(Context& context, const ChatOptions& options) {
     const auto input = context.host.read_input(context.interrupts);
     if (!input) return context.report(interrupted());
     question += *input;
+    // The end of the last line is the terminal's, not the question's: a small model answers otherwise for it.
+    while (question.ends_with('\n') || question.ends_with('\r')) question.pop_back();
     if (question.find_first_not_of(" \t\r\n") == std::string::npos) {
       return context.report(Error{.code = ErrorCode::kInvalidArgument,
                                   .message = "there is no question: standard input is empty",

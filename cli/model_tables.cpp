@@ -168,8 +168,10 @@ std::string running_models(const boost::json::value& answer, std::int64_t now_ms
                             printable(text_of(*error, "message")));
     }
   }
-  std::string out =
-      table.empty() ? "nothing is loaded; the next request loads its model by itself\n" : table.text(stream);
+  const bool all_held = table.empty() && !held.empty();
+  std::string out = all_held        ? "nothing is loaded\n"
+                    : table.empty() ? "nothing is loaded; the next request loads its model by itself\n"
+                                    : table.text(stream);
   if (!errors.empty()) out += "\n" + errors;
   if (!held.empty()) out += "\n" + held;
   return out;

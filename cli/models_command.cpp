@@ -280,8 +280,10 @@ ExitCode run(Context& context, const PinOptions& options) {
     const std::string name = printable(options.model);
     if (!flag_of(value, "changed"))
       return fmt::format("{} is {} already\n", name, options.pin ? "pinned" : "not pinned");
-    return options.pin ? fmt::format("{} is pinned: it stays in memory once it is loaded\n", name)
-                       : fmt::format("{} is no longer pinned\n", name);
+    return options.pin
+               ? fmt::format("{} is pinned: it is loaded as soon as there is room, and stays in memory\n",
+                             name)
+               : fmt::format("{} is no longer pinned\n", name);
   });
 }
 

@@ -43,8 +43,8 @@ bool waits(const Command& command) {
 Outcome<Daemon> Context::daemon() const {
   auto daemon = Daemon::at(url, api_key, interrupts);
   if (!daemon) return std::unexpected(failure_of(daemon.error()));
-  if (const auto user = host.environment("USER"); user && !user->empty())
-    daemon->set_client_name(*user + " (llm-manager)");
+  const auto user = host.environment("USER");
+  daemon->set_client_name(user && !user->empty() ? *user + " (llm-manager)" : "the command line");
   return *std::move(daemon);
 }
 

@@ -454,8 +454,8 @@ TEST(Program, ChatAsksOnceAndStreamsTheAnswer) {
 TEST(Program, ChatTakesItsQuestionFromAPipe) {
   FakeDaemon daemon;
   daemon.answer_events("/v1/chat/completions", chunk("yes") + http::sse_event("[DONE]"));
-  EXPECT_EQ(ran(daemon, {"chat", "tiny"}, {.input = "Is it?\n"}).out, "yes\n");
-  EXPECT_THAT(daemon.last().body, HasSubstr(R"("content":"Is it?\n")"));
+  EXPECT_EQ(ran(daemon, {"chat", "tiny"}, {.input = "Is it?\r\n"}).out, "yes\n");
+  EXPECT_THAT(daemon.last().body, HasSubstr(R"("content":"Is it?")")) << "without the end of the last line";
   ran(daemon, {"chat", "tiny", "Sum up:", "-"}, {.input = "a text"});
   EXPECT_THAT(daemon.last().body, HasSubstr(R"("content":"Sum up:\n\na text")"));
   EXPECT_EQ(ran(daemon, {"chat", "tiny"}, {.input = "\n"}).code, 2);

@@ -155,7 +155,7 @@ class Daemon {
         continue;
       }
       for (const std::string& change : news->changes) log::info("reloaded: {}", change);
-      if (news->changes.empty()) log::info("reloaded: nothing changed");
+      if (news->changes.empty()) log::info("reloaded: nothing changed in the configuration");
     }
   }
 
@@ -218,6 +218,9 @@ std::expected<void, NotStarted> serve(const ServeOptions& options) {
       !opened) {
     return cannot_start(std::move(opened).error());
   }
+  if (lock->left_by())
+    log::warning("the last daemon (process {}) did not end by itself; what it left behind is cleared",
+                 *lock->left_by());
   os::ignore_broken_pipes();
 
   runtime::Places places{.data = folders->data,
@@ -232,8 +235,7 @@ std::expected<void, NotStarted> serve(const ServeOptions& options) {
   if (const char* visible = std::getenv("CUDA_VISIBLE_DEVICES")) places.visible_cuda = visible;
   for (const fs::path& folder : options.models) places.model_folders.push_back(fs::absolute(folder));
   // What `scripts/bootstrap` and `pull` fetch lies here.
-  if (options.models.empty() && loaded->config.model_folders.empty() &&
-      fs::is_directory(folders->cache / "models"))
+  if (loaded->config.model_folders.empty() && fs::is_directory(folders->cache / "models"))
     places.model_folders.push_back(folders->cache / "models");
 
   asio::io_context context(1);
@@ -255,8 +257,11 @@ std::expected<void, NotStarted> serve(const ServeOptions& options) {
     });
     context.run();
   }
-  if (!lived) return cannot_start(std::move(lived).error());
-  return {};
+  if (lived) return {};
+  const std::string& reason = lived.error().reason;
+  const bool wrong_settings = reason == "keys_needed" || reason == "bad_address";
+  return std::unexpected(NotStarted{wrong_settings ? NotStarted::kWrongSettings : NotStarted::kCannotStart,
+                                    std::move(lived).error()});
 }
 
 }  // namespace lm::app

@@ -168,6 +168,7 @@ class Arbiter {
   void forget(Entry& entry);
   void reject(const std::vector<Waiter>& waiters, const Error& error);
   void reject_waiters(Entry& entry, const Error& error);
+  void give_up_ending(Entry& entry);
   void finish_unload_part(Entry& entry, const ReleaseReport* report);
 
   // ---- what holds now

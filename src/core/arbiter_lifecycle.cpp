@@ -284,6 +284,24 @@ void Arbiter::reject_waiters(Entry& entry, const Error& error) {
   reject(backlog_.take_all(entry.model.id), error);
 }
 
+// A worker outlives being killed, as one does whose driver hangs. Its memory stays charged; whoever waits for
+// its end is told.
+void Arbiter::give_up_ending(Entry& entry) {
+  const Instance& instance = *entry.instance;
+  const Error error{
+      .code = ErrorCode::kDeadlineExceeded,
+      .message = fmt::format("{} was told to end and killed, and its worker (process {}) is still "
+                             "there: its memory counts as held until it ends",
+                             entry.model.id.str(), instance.pid),
+      .reason = "worker_not_ended",
+      .fields = {{"pid", instance.pid}},
+      .retry_after = {}};
+  for (const JobId id : std::exchange(entry.instance->unload_jobs, {})) {
+    if (unload_jobs_.erase(id) > 0) emit(FinishJob{id, error, {}});
+  }
+  if (is_leaving() && instance.cause == EndCause::kSwitched) close_switch(SwitchStage::kFailed, error);
+}
+
 void Arbiter::finish_unload_part(Entry& entry, const ReleaseReport* report) {
   for (const JobId id : std::exchange(entry.instance->unload_jobs, {})) {
     const auto it = unload_jobs_.find(id);

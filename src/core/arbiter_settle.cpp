@@ -109,6 +109,7 @@ void Arbiter::meet_deadlines(Entry& entry) {
       } else if (now_ >= instance.watchdog_at) {
         decide(DecisionKind::kFail, entry.model.id,
                fmt::format("its worker {} has not ended yet: asked again", instance.pid));
+        give_up_ending(entry);
         instance.watchdog_at = now_ + std::chrono::seconds(10);
         emit(StopInstance{instance.id, instance.generation, Duration()});
       }

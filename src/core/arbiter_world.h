@@ -290,7 +290,16 @@ class World {
   // ---- time
 
   TimePoint now() const { return now_; }
-  void at(TimePoint when, std::function<void()> what) { agenda_.push({when, ++last_seq_, std::move(what)}); }
+  void at(TimePoint when, std::function<void()> what) {
+    if (!silent_) agenda_.push({when, ++last_seq_, std::move(what)});
+  }
+  // From now on nobody outside does or answers anything: there is only the arbiter and its timer.
+  void fall_silent() {
+    silent_ = true;
+    agenda_ = {};
+  }
+  // For when the timer is set; empty: it is not.
+  std::optional<TimePoint> armed() const { return armed_; }
   void after(Duration d, std::function<void()> what) { at(now_ + d, std::move(what)); }
   // Lets everything happen that is due until then.
   void run_for(Duration d) { run_until(now_ + d); }
@@ -694,6 +703,7 @@ class World {
   bool keep_commands_ = true;
   bool shutdown_finished_ = false;
   bool trace_ = false;
+  bool silent_ = false;
 };
 
 }  // namespace lm::core::testing

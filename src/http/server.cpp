@@ -169,9 +169,11 @@ Result<std::string> Server::listen_tcp(const std::string& host, std::uint16_t po
                 "\"" + host + "\" is no address to listen on; use 127.0.0.1, localhost or *", "bad_address");
   }
   if (!address.is_loopback() && !core_->admission.has_keys()) {
-    return fail(ErrorCode::kFailedPrecondition,
-                "listening on " + literal + " opens the server to the network: configure keys first",
-                "keys_needed");
+    return fail(
+        ErrorCode::kFailedPrecondition,
+        "listening on " + literal +
+            " opens the server to the network: name keys under server.keys in the configuration first",
+        "keys_needed");
   }
 
   sockaddr_storage where{};

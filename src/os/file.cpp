@@ -184,10 +184,19 @@ Result<LockFile> LockFile::acquire(const std::filesystem::path& path) {
     if (pid > 0) error.fields.emplace_back("pid", pid);
     return fail(std::move(error));
   }
+  std::optional<int> left_by;
+  if (int pid = 0; const auto text = read_file(path, 64)) {
+    if (std::from_chars(text->data(), text->data() + text->size(), pid).ec == std::errc()) left_by = pid;
+  }
   if (::ftruncate(fd.get(), 0) != 0)
     return fail(system_error(errno, fmt::format("emptying {}", path.string())));
   LM_TRY_VOID(write_all(fd.get(), fmt::format("{}\n", ::getpid()), path));
-  return LockFile(std::move(fd));
+  return LockFile(std::move(fd), left_by);
+}
+
+LockFile::~LockFile() {
+  // A pid that stays is only a number that by then is somebody else's.
+  if (fd_ && ::ftruncate(fd_.get(), 0) != 0) return;
 }
 
 Result<std::filesystem::path> own_executable() {

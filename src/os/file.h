@@ -60,15 +60,23 @@ Result<void> make_own_folder(const std::filesystem::path& path);
 Result<void> remove_file(const std::filesystem::path& path);
 
 // An exclusive lock on a file that holds the owner's pid; the kernel gives it back when the process ends,
-// however it ends. The file stays behind: removing a lock file is a race.
+// however it ends. The file stays behind, empty where its owner ended by itself: removing a lock file is a
+// race.
 class LockFile {
  public:
   // Held by another: kAlreadyExists, reason "locked", field "pid" where the file tells it.
   static Result<LockFile> acquire(const std::filesystem::path& path);
+  ~LockFile();
+  LockFile(LockFile&&) noexcept = default;
+  LockFile& operator=(LockFile&&) = delete;
+
+  // The owner before this one, where it did not end by itself (kill -9, a crash, a power cut).
+  std::optional<int> left_by() const { return left_by_; }
 
  private:
-  explicit LockFile(UniqueFd fd) : fd_(std::move(fd)) {}
+  LockFile(UniqueFd fd, std::optional<int> left_by) : fd_(std::move(fd)), left_by_(left_by) {}
   UniqueFd fd_;
+  std::optional<int> left_by_;
 };
 
 // The file that this process was started from, links resolved: its parent folder is where the worker is

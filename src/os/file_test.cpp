@@ -146,8 +146,14 @@ TEST(LockFile, IsExclusiveTellsTheHolderAndEndsWithItsProcess) {
 
   ::kill(holder, SIGKILL);
   ASSERT_EQ(::waitpid(holder, nullptr, 0), holder);
-  EXPECT_TRUE(LockFile::acquire(path));
-  EXPECT_EQ(read_file(path).value(), std::to_string(::getpid()) + "\n");
+  {
+    const auto lock = LockFile::acquire(path);
+    ASSERT_TRUE(lock);
+    EXPECT_EQ(lock->left_by(), holder) << "it did not end by itself";
+    EXPECT_EQ(read_file(path).value(), std::to_string(::getpid()) + "\n");
+  }
+  EXPECT_EQ(read_file(path).value(), "") << "no stale pid";
+  EXPECT_EQ(LockFile::acquire(path)->left_by(), std::nullopt);
   ::close(ready[0]);
   ::close(ready[1]);
 }
