@@ -432,27 +432,36 @@ class Declaration {
     app.add_option("--horizon", texts.horizon, "Stop there; what is not answered by then is left")
         ->type_name("TIME");
     const char* kMade = "A workload that is made up (Poisson arrivals, exponentially long answers)";
-    app.add_flag("--synthetic", draft_.synthetic, "Make one up instead of --trace")->group(kMade);
+    CLI::Option* made =
+        app.add_flag("--synthetic", draft_.synthetic, "Make one up instead of --trace")->group(kMade);
     app.add_option("--rate", o.synthetic.rate, "Requests a second (1)")
         ->type_name("N")
         ->check(positive)
-        ->group(kMade);
+        ->group(kMade)
+        ->needs(made);
     app.add_option("--service", texts.service, "Mean length of an answer (2s)")
         ->type_name("TIME")
-        ->group(kMade);
+        ->group(kMade)
+        ->needs(made);
     app.add_option("--model-count", o.synthetic.models, "How many models are asked for (2)")
         ->type_name("N")
         ->check(CLI::Range(1, 1000).description(""))
-        ->group(kMade);
+        ->group(kMade)
+        ->needs(made);
     app.add_option("--skew", o.synthetic.skew,
                    "The n-th is asked for n^-SKEW as often as the first (0: equal)")
         ->type_name("SKEW")
         ->check(CLI::Range(0.0, 10.0).description(""))
-        ->group(kMade);
-    app.add_option("--duration", texts.span, "How long requests come (1h)")->type_name("TIME")->group(kMade);
+        ->group(kMade)
+        ->needs(made);
+    app.add_option("--duration", texts.span, "How long requests come (1h)")
+        ->type_name("TIME")
+        ->group(kMade)
+        ->needs(made);
     app.add_option("--seed", o.synthetic.seed, "Another seed, other requests (1)")
         ->type_name("N")
-        ->group(kMade);
+        ->group(kMade)
+        ->needs(made);
   }
 
   static void model_argument(CLI::App& app, std::string& into, bool required) {

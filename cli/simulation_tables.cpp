@@ -33,7 +33,7 @@ std::vector<Column> columns(std::string first) {
           {.title = "WAIT P50", .right = true},
           {.title = "P99", .right = true},
           {.title = "MAX", .right = true},
-          {.title = "IN ALL MEAN", .right = true},
+          {.title = "TOTAL MEAN", .right = true},
           {.title = "P99", .right = true},
           {.title = "SWAPS/REQ", .right = true, .give_up = 2},
           {.title = "PREEMPTED", .right = true, .give_up = 6},
