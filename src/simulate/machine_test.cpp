@@ -1,5 +1,8 @@
 #include "simulate/machine.h"
 
+#include <fstream>
+#include <sstream>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -59,6 +62,25 @@ TEST(Machine, WhatIsWrongIsToldAllAtOnceWithLineAndNearestKey) {
             HasSubstr("machine.yaml:6:14: models.b.slots: expected"),
             HasSubstr("machine.yaml:7:15: models.c.device: no device is called gpy, did you mean gpu?"),
             HasSubstr("machine.yaml:8:6: models.d: expected a map")));
+}
+
+// The example in docs/cli.md says that it shows the defaults.
+TEST(Machine, TheDocumentedExampleIsTrue) {
+  std::ifstream page(LM_DOCS_DIR "/cli.md");
+  std::stringstream text;
+  text << page.rdbuf();
+  const std::string all = text.str();
+  const std::size_t begin = all.find("```yaml\ndevices:");
+  ASSERT_NE(begin, std::string::npos);
+  const std::size_t end = all.find("```", begin + 8);
+  const auto machine = read_machine(all.substr(begin + 8, end - begin - 8), "cli.md");
+  ASSERT_TRUE(machine.has_value()) << machine.error().message;
+  EXPECT_EQ(machine->devices, Machine().devices);
+  SimulatedModel expected;
+  expected.device = "gpu";
+  EXPECT_EQ(machine->defaults, expected);
+  ASSERT_EQ(machine->models.size(), 1U);
+  EXPECT_EQ(machine->models[0].load, std::chrono::seconds(6));
 }
 
 TEST(Machine, ABrokenFileAndOneWithoutDevicesAreErrors) {
