@@ -97,7 +97,7 @@ Result<Simulated> simulated(const SimulateOptions& options) {
   for (const std::string& policy : policies) {
     Settings settings = settings_of(options);
     settings.scheduling.policy = policy_named(policy);
-    const simulate::Run run = simulate::run(setting.machine, workload, settings, options.horizon);
+    const simulate::RunRecord run = simulate::run(setting.machine, workload, settings, options.horizon);
     done.runs.push_back({.policy = policy, .outcome = simulate::figures(run, setting.machine, workload)});
   }
   return done;

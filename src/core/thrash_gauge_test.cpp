@@ -114,9 +114,9 @@ TEST(ThrashGauge, OthersUseAndPinsTakeRoom) {
 }
 
 TEST(ThrashGauge, FamiliesThatExcludeEachOtherNeverFitTogether) {
-  Wanted local = wanted("tiny", 9, gib(1));
+  Wanted local = wanted("tiny", 1, gib(1));
   local.family = Family::kLocal;
-  Wanted ollama = wanted("ollama", 8, gib(1));
+  Wanted ollama = wanted("ollama", 0.5, gib(1));
   ollama.family = Family::kOllama;
   ollama.need.places = 0;
   const DemandView view = thrash_gauge({local, ollama}, gpu(gib(9)), kWorth);

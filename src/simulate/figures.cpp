@@ -69,7 +69,7 @@ std::vector<std::size_t> places_of(const Machine& machine, const Workload& workl
 
 }  // namespace
 
-Outcome figures(const Run& run, const Machine& machine, const Workload& workload) {
+Outcome figures(const RunRecord& run, const Machine& machine, const Workload& workload) {
   const std::vector<std::size_t> places = places_of(machine, workload);
   Sample all;
   std::vector<Sample> models(machine.models.size());

@@ -35,7 +35,7 @@ struct Outcome {
   DemandView demand;
 };
 
-Outcome figures(const Run& run, const Machine& machine, const Workload& workload);
+Outcome figures(const RunRecord& run, const Machine& machine, const Workload& workload);
 
 // The work of the workload as a share of what the machine can answer with one model at a time and no change:
 // the sum of all answers' times, each by its model's slots, in the workload's span. 0 of an empty span.

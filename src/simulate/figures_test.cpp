@@ -17,7 +17,7 @@ TEST(Figures, AreCountedByModelAndInAll) {
   Workload workload{.models = {"a", "b"}, .arrivals = {}, .by_tokens = false};
   for (const auto& [at, model] : {std::pair(0, 0), std::pair(1, 0), std::pair(2, 1), std::pair(4, 1)})
     workload.arrivals.push_back({.at = seconds(at), .model = model, .service = seconds(4)});
-  Run done;
+  RunRecord done;
   done.answers = {answered(2, 6), answered(2, 7), answered(8, 10), answered(0, 5, Answered::Fate::kRefused)};
   done.models = {{.loads = 1, .preempted = 0, .moved = gib(8)},
                  {.loads = 1, .preempted = 2, .moved = gib(8)}};
@@ -46,7 +46,7 @@ TEST(Figures, AreCountedByModelAndInAll) {
 TEST(Figures, OfNothingAreNothing) {
   const Machine machine = *with_models(Machine(), {"a"});
   const Workload workload{.models = {"a"}, .arrivals = {{.at = {}}}, .by_tokens = true};
-  Run done;
+  RunRecord done;
   done.answers = {{}};
   done.models = {{}};
   const Outcome outcome = figures(done, machine, workload);

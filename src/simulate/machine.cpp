@@ -99,8 +99,9 @@ class MachineReader {
       each_named(
           *devices, "devices", [&](const std::string& name, const Node& value, const std::string& path) {
             SimulatedDevice device{.name = name, .memory = {}, .headroom = {}};
+            const std::size_t problems = problems_.size();
             read_keys(value, path, device_keys(), device);
-            if (value.kind == Node::Kind::kMap && device.memory <= device.headroom)
+            if (problems_.size() == problems && device.memory <= device.headroom)
               refuse(value.at, path, "needs memory, and more of it than headroom, such as memory: 24GB");
             machine_.devices.push_back(std::move(device));
           });

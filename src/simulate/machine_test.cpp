@@ -57,7 +57,7 @@ TEST(Machine, WhatIsWrongIsToldAllAtOnceWithLineAndNearestKey) {
   EXPECT_THAT(
       machine.error().message,
       AllOf(HasSubstr("machine.yaml:1:1: device: unknown key, did you mean devices?"),
-            HasSubstr("machine.yaml:3:16: devices.gpu.memory: expected"),
+            HasSubstr("machine.yaml:3:17: devices.gpu.memory: expected"),
             HasSubstr("machine.yaml:5:7: models.a.memori: unknown key, did you mean memory?"),
             HasSubstr("machine.yaml:6:14: models.b.slots: expected"),
             HasSubstr("machine.yaml:7:15: models.c.device: no device is called gpy, did you mean gpu?"),

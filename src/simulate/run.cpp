@@ -26,7 +26,7 @@ class VirtualMachine {
     configure(settings);
   }
 
-  Run play(std::optional<Duration> horizon) {
+  RunRecord play(std::optional<Duration> horizon) {
     const TimePoint end = horizon ? TimePoint(*horizon) : TimePoint::max();
     while (happen_next(end)) {
     }
@@ -245,13 +245,13 @@ class VirtualMachine {
   std::size_t next_arrival_ = 0;
   std::uint64_t left_ = 0;  // arrived and not ended
   std::uint64_t last_order_ = 0;
-  Run run_;
+  RunRecord run_;
 };
 
 }  // namespace
 
-Run run(const Machine& machine, const Workload& workload, const Settings& settings,
-        std::optional<Duration> horizon) {
+RunRecord run(const Machine& machine, const Workload& workload, const Settings& settings,
+              std::optional<Duration> horizon) {
   return VirtualMachine(machine, workload, settings).play(horizon);
 }
 

@@ -34,7 +34,7 @@ struct ModelTally {
   Bytes moved;                  // into its device, by loads
 };
 
-struct Run {
+struct RunRecord {
   std::vector<Answered> answers;   // one for each arrival, in their order
   std::vector<ModelTally> models;  // in the machine's order
   Duration ended{};                // when the last thing happened, or the horizon
@@ -42,7 +42,7 @@ struct Run {
 };
 
 // `machine` has every model of the workload (with_models). Ends when everything is answered, or at `horizon`.
-Run run(const Machine& machine, const Workload& workload, const Settings& settings,
-        std::optional<Duration> horizon = {});
+RunRecord run(const Machine& machine, const Workload& workload, const Settings& settings,
+              std::optional<Duration> horizon = {});
 
 }  // namespace lm::simulate
