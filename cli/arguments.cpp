@@ -68,6 +68,7 @@ struct Draft {
   SimulateOptions simulate;
   SimulateTexts simulate_texts;
   bool synthetic = false;
+  std::string made_up;                    // an option that only --synthetic has
   std::function<Result<Command>()> take;  // of the command that was named
 };
 
@@ -129,6 +130,9 @@ Result<Command> take_simulate(const Draft& draft) {
                                 : "give a --trace FILE, or say --synthetic for a workload that is made up",
                 "usage");
   }
+  if (!draft.made_up.empty() && !draft.synthetic)
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("{} is for --synthetic; a trace has its own", draft.made_up), "usage");
   if (options.scale && options.load)
     return fail(ErrorCode::kInvalidArgument, "give --scale or --load, not both", "usage");
   if (!texts.memory.empty()) {
@@ -431,37 +435,25 @@ class Declaration {
         ->check(positive);
     app.add_option("--horizon", texts.horizon, "Stop there; what is not answered by then is left")
         ->type_name("TIME");
-    const char* kMade = "A workload that is made up (Poisson arrivals, exponentially long answers)";
-    CLI::Option* made =
-        app.add_flag("--synthetic", draft_.synthetic, "Make one up instead of --trace")->group(kMade);
-    app.add_option("--rate", o.synthetic.rate, "Requests a second (1)")
-        ->type_name("N")
-        ->check(positive)
-        ->group(kMade)
-        ->needs(made);
-    app.add_option("--service", texts.service, "Mean length of an answer (2s)")
-        ->type_name("TIME")
-        ->group(kMade)
-        ->needs(made);
-    app.add_option("--model-count", o.synthetic.models, "How many models are asked for (2)")
-        ->type_name("N")
-        ->check(CLI::Range(1, 1000).description(""))
-        ->group(kMade)
-        ->needs(made);
-    app.add_option("--skew", o.synthetic.skew,
-                   "The n-th is asked for n^-SKEW as often as the first (0: equal)")
-        ->type_name("SKEW")
-        ->check(CLI::Range(0.0, 10.0).description(""))
-        ->group(kMade)
-        ->needs(made);
-    app.add_option("--duration", texts.span, "How long requests come (1h)")
-        ->type_name("TIME")
-        ->group(kMade)
-        ->needs(made);
-    app.add_option("--seed", o.synthetic.seed, "Another seed, other requests (1)")
-        ->type_name("N")
-        ->group(kMade)
-        ->needs(made);
+    static constexpr const char* kMade =
+        "A workload that is made up (Poisson arrivals, exponentially long answers)";
+    // CLI11's own "needs" would stand in the help of each.
+    const auto only_made = [this](CLI::Option* option) {
+      option->group(kMade)->each([this, option](const std::string&) { draft_.made_up = option->get_name(); });
+    };
+    app.add_flag("--synthetic", draft_.synthetic, "Make one up instead of --trace")->group(kMade);
+    only_made(
+        app.add_option("--rate", o.synthetic.rate, "Requests a second (1)")->type_name("N")->check(positive));
+    only_made(app.add_option("--service", texts.service, "Mean length of an answer (2s)")->type_name("TIME"));
+    only_made(app.add_option("--model-count", o.synthetic.models, "How many models are asked for (2)")
+                  ->type_name("N")
+                  ->check(CLI::Range(1, 1000).description("")));
+    only_made(app.add_option("--skew", o.synthetic.skew,
+                             "The n-th is asked for n^-SKEW as often as the first (0: equal)")
+                  ->type_name("SKEW")
+                  ->check(CLI::Range(0.0, 10.0).description("")));
+    only_made(app.add_option("--duration", texts.span, "How long requests come (1h)")->type_name("TIME"));
+    only_made(app.add_option("--seed", o.synthetic.seed, "Another seed, other requests (1)")->type_name("N"));
   }
 
   static void model_argument(CLI::App& app, std::string& into, bool required) {
