@@ -12,6 +12,7 @@
 #include "base/assert.h"
 #include "base/result.h"
 #include "config/nearest.h"
+#include "config/value.h"
 
 namespace lm::cli {
 namespace {
@@ -38,6 +39,12 @@ constexpr const char* kGroupModels = "Decide what is in memory";
 constexpr const char* kGroupLook = "Look";
 constexpr const char* kGroupSetUp = "Set up";
 
+// Values of simulate's that have units of their own, as they were written.
+struct SimulateTexts {
+  std::string memory, swap, quantum_min, age_cap, drain, horizon, service, span;
+  std::vector<std::string> policies;
+};
+
 // What the options are written into while CLI11 parses; the chosen command is taken out of it afterwards.
 struct Draft {
   std::string url;
@@ -58,6 +65,10 @@ struct Draft {
   ConfigCheckOptions config_check;
   CompletionOptions completion;
   ReplayOptions replay;
+  SimulateOptions simulate;
+  SimulateTexts simulate_texts;
+  bool synthetic = false;
+  std::string made_up;                    // an option that only --synthetic has
   std::function<Result<Command>()> take;  // of the command that was named
 };
 
@@ -94,6 +105,57 @@ Result<Command> take_embed(const Draft& draft) {
   if (options.model.empty() && options.texts.size() > 1 && may_be_a_model(options.texts.front())) {
     options.model = options.texts.front();
     options.texts.erase(options.texts.begin());
+  }
+  return options;
+}
+
+Result<std::optional<Duration>> duration_of(const char* option, const std::string& text,
+                                            bool may_be_zero = true) {
+  if (text.empty()) return std::optional<Duration>();
+  const auto duration = config::parse_duration(text);
+  if (!duration || (!may_be_zero && *duration == Duration())) {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("{} takes a duration such as 500ms, 30s or 1h, not \"{}\"", option, text),
+                "usage");
+  }
+  return duration;
+}
+
+Result<Command> take_simulate(const Draft& draft) {
+  SimulateOptions options = draft.simulate;
+  const SimulateTexts& texts = draft.simulate_texts;
+  if (options.trace.empty() != draft.synthetic) {
+    return fail(ErrorCode::kInvalidArgument,
+                draft.synthetic ? "give a --trace or say --synthetic, not both"
+                                : "give a --trace FILE, or say --synthetic for a workload that is made up",
+                "usage");
+  }
+  if (!draft.made_up.empty() && !draft.synthetic)
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("{} is for --synthetic; a trace has its own", draft.made_up), "usage");
+  if (options.scale && options.load)
+    return fail(ErrorCode::kInvalidArgument, "give --scale or --load, not both", "usage");
+  if (!texts.memory.empty()) {
+    options.memory = parse_bytes(texts.memory);
+    if (!options.memory || *options.memory <= Bytes()) {
+      return fail(ErrorCode::kInvalidArgument,
+                  fmt::format("--memory takes an amount such as 24GB, not \"{}\"", texts.memory), "usage");
+    }
+  }
+  LM_TRY(options.swap, duration_of("--swap", texts.swap));
+  LM_TRY(options.quantum_min, duration_of("--quantum-min", texts.quantum_min));
+  LM_TRY(options.age_cap, duration_of("--age-cap", texts.age_cap));
+  LM_TRY(options.drain, duration_of("--drain", texts.drain));
+  LM_TRY(options.horizon, duration_of("--horizon", texts.horizon, false));
+  LM_TRY(const auto service, duration_of("--service", texts.service, false));
+  LM_TRY(const auto span, duration_of("--duration", texts.span, false));
+  if (service) options.synthetic.service = *service;
+  if (span) options.synthetic.span = *span;
+  for (const std::string& policy : texts.policies) {
+    if (policy == "all")
+      options.policies = {"gated", "exhaustive", "fifo"};
+    else if (std::ranges::find(options.policies, policy) == options.policies.end())
+      options.policies.push_back(policy);
   }
   return options;
 }
@@ -311,6 +373,7 @@ class Declaration {
         ->required()
         ->check(CLI::IsMember({"bash", "zsh", "fish"}));
 
+    simulate();
     command(app_, "__models", "", "", "", []() -> Result<Command> { return ModelNamesOptions{}; });
     auto& replay =
         command(app_, "replay", "", "Decide a recorded day once more", "llm-manager replay day.jsonl",
@@ -320,6 +383,77 @@ class Declaration {
         ->required();
     command(app_, "version", kGroupSetUp, "The version of this program and of the daemon",
             "llm-manager version", []() -> Result<Command> { return VersionOptions{}; });
+  }
+
+  void simulate() {
+    SimulateOptions& o = draft_.simulate;
+    SimulateTexts& texts = draft_.simulate_texts;
+    auto& app =
+        command(app_, "simulate", kGroupSetUp,
+                "Try a machine or a policy on a trace, in virtual time; nothing is loaded",
+                "llm-manager simulate --trace day.csv                           what clients would meet\n"
+                "  llm-manager simulate --trace day.csv --models machine.yaml --policy all\n"
+                "  llm-manager simulate --trace day.csv --memory 48GB --load 0.8\n"
+                "  llm-manager simulate --synthetic --rate 1.6 --swap 500ms --policy gated --policy fifo\n"
+                "\n"
+                "A trace is a CSV with the columns t_s, model, context_tokens and generated_tokens.\n"
+                "What --models FILE may say is in docs/cli.md; what it does not say is assumed, and shown.",
+                [this] { return take_simulate(draft_); });
+    const auto positive = CLI::PositiveNumber.description("");
+    app.add_option("--trace", o.trace, "What is asked for, and when")->type_name("FILE");
+    app.add_option("--models", o.models, "The machine: its devices, and its models' sizes and speeds")
+        ->type_name("FILE");
+    app.add_option("--policy", texts.policies,
+                   "gated (the default), exhaustive, fifo or all; may be given again")
+        ->type_name("POLICY")
+        ->expected(1)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+        ->check(CLI::IsMember({"gated", "exhaustive", "fifo", "all"}).description(""));
+    app.add_option("--memory", texts.memory, "Of the first device (12GB)")->type_name("AMOUNT");
+    app.add_option("--max-loaded", o.max_loaded, "The most models in memory at a time")
+        ->type_name("N")
+        ->check(CLI::Range(1, 1024).description(""));
+    app.add_option("--slots", o.slots, "Answers at the same time, of every model")
+        ->type_name("N")
+        ->check(CLI::Range(1, 4096).description(""));
+    app.add_option("--swap", texts.swap, "What a change of models costs, for every model")->type_name("TIME");
+    app.add_option("--quantum-factor", o.quantum_factor, "As scheduling.quantum_factor (8)")
+        ->type_name("K")
+        ->check(CLI::Range(0.0, 1000.0).description(""));
+    app.add_option("--quantum-min", texts.quantum_min, "As scheduling.quantum_min (2s)")->type_name("TIME");
+    app.add_option("--age-cap", texts.age_cap, "As scheduling.age_cap_interactive (30s)")->type_name("TIME");
+    app.add_option("--drain", texts.drain, "As scheduling.drain_limit; without effect as yet")
+        ->type_name("TIME");
+    app.add_option("--queue", o.queue, "The most requests that wait for one model (256)")
+        ->type_name("N")
+        ->check(CLI::Range(1, 1'000'000).description(""));
+    app.add_option("--scale", o.scale, "So many times the trace's load: its arrivals move closer or apart")
+        ->type_name("FACTOR")
+        ->check(positive);
+    app.add_option("--load", o.load, "Scale to so much of what one model at a time can answer: 0.8 is 80 %")
+        ->type_name("SHARE")
+        ->check(positive);
+    app.add_option("--horizon", texts.horizon, "Stop there; what is not answered by then is left")
+        ->type_name("TIME");
+    static constexpr const char* kMade =
+        "A workload that is made up (Poisson arrivals, exponentially long answers)";
+    // CLI11's own "needs" would stand in the help of each.
+    const auto only_made = [this](CLI::Option* option) {
+      option->group(kMade)->each([this, option](const std::string&) { draft_.made_up = option->get_name(); });
+    };
+    app.add_flag("--synthetic", draft_.synthetic, "Make one up instead of --trace")->group(kMade);
+    only_made(
+        app.add_option("--rate", o.synthetic.rate, "Requests a second (1)")->type_name("N")->check(positive));
+    only_made(app.add_option("--service", texts.service, "Mean length of an answer (2s)")->type_name("TIME"));
+    only_made(app.add_option("--model-count", o.synthetic.models, "How many models are asked for (2)")
+                  ->type_name("N")
+                  ->check(CLI::Range(1, 1000).description("")));
+    only_made(app.add_option("--skew", o.synthetic.skew,
+                             "The n-th is asked for n^-SKEW as often as the first (0: equal)")
+                  ->type_name("SKEW")
+                  ->check(CLI::Range(0.0, 10.0).description("")));
+    only_made(app.add_option("--duration", texts.span, "How long requests come (1h)")->type_name("TIME"));
+    only_made(app.add_option("--seed", o.synthetic.seed, "Another seed, other requests (1)")->type_name("N"));
   }
 
   static void model_argument(CLI::App& app, std::string& into, bool required) {

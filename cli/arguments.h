@@ -8,6 +8,8 @@
 #include <variant>
 #include <vector>
 
+#include "base/bytes.h"
+#include "base/time.h"
 #include "cli/exit_code.h"
 
 namespace lm::cli {
@@ -72,13 +74,32 @@ struct ModelNamesOptions {};  // hidden: what the completion scripts ask
 struct ReplayOptions {        // hidden: for whoever reads a bug report
   std::filesystem::path recording;
 };
+struct SimulateOptions {
+  std::filesystem::path trace;        // empty: a synthetic workload
+  std::filesystem::path models;       // the machine's description; empty: the defaults
+  std::vector<std::string> policies;  // each one is run; none: the product's default
+  std::optional<Bytes> memory;        // of the machine's first device
+  std::optional<int> max_loaded, slots;
+  std::optional<Duration> swap;  // of every model: to load it, the unload being free
+  std::optional<double> quantum_factor;
+  std::optional<Duration> quantum_min, age_cap, drain;
+  std::optional<int> queue;           // the most that wait for one model
+  std::optional<double> scale, load;  // so many times the load; so much of what the machine can answer
+  std::optional<Duration> horizon;
+  struct Synthetic {
+    double rate = 1, skew = 0;
+    int models = 2;
+    Duration service = std::chrono::seconds(2), span = std::chrono::hours(1);
+    std::uint64_t seed = 1;
+  } synthetic;
+};
 struct VersionOptions {};
 
 using Command =
     std::variant<ServeOptions, ListOptions, PsOptions, LoadOptions, SwitchOptions, UnloadOptions, PinOptions,
                  ChatOptions, EmbedOptions, InspectOptions, ExplainOptions, EventsOptions, DoctorOptions,
                  LogsOptions, ConfigExampleOptions, ConfigCheckOptions, CompletionOptions, ModelNamesOptions,
-                 ReplayOptions, VersionOptions>;
+                 ReplayOptions, SimulateOptions, VersionOptions>;
 
 struct Arguments {
   Command command;

@@ -146,6 +146,44 @@ TEST(Arguments, LogsExplainConfigCompletion) {
   parsed<VersionOptions>({"--version"});
 }
 
+TEST(Arguments, Simulate) {
+  const auto options = parsed<SimulateOptions>(
+      {"simulate", "--trace",      "day.csv", "--models",  "m.yaml",   "--memory", "24GB",
+       "--swap",   "500ms",        "--slots", "2",         "--policy", "fifo",     "--policy",
+       "all",      "--max-loaded", "1",       "--age-cap", "1min",     "--load",   "0.8"});
+  EXPECT_EQ(options.trace, "day.csv");
+  EXPECT_EQ(options.models, "m.yaml");
+  EXPECT_EQ(options.memory, gib(24));
+  EXPECT_EQ(options.swap, std::chrono::milliseconds(500));
+  EXPECT_EQ(options.slots, 2);
+  EXPECT_EQ(options.max_loaded, 1);
+  EXPECT_EQ(options.age_cap, std::chrono::minutes(1));
+  EXPECT_EQ(options.load, 0.8);
+  EXPECT_THAT(options.policies, ElementsAre("gated", "exhaustive", "fifo"));
+  const auto made =
+      parsed<SimulateOptions>({"simulate", "--synthetic", "--rate", "1.6", "--duration", "2h", "--seed", "7",
+                               "--service", "1s", "--model-count", "3", "--skew", "1"});
+  EXPECT_TRUE(made.trace.empty());
+  EXPECT_EQ(made.synthetic.rate, 1.6);
+  EXPECT_EQ(made.synthetic.span, std::chrono::hours(2));
+  EXPECT_EQ(made.synthetic.seed, 7U);
+  EXPECT_EQ(made.synthetic.models, 3);
+  EXPECT_EQ(made.synthetic.service, std::chrono::seconds(1));
+  EXPECT_TRUE(made.policies.empty());
+}
+
+TEST(Arguments, SimulateSaysWhatIsMissingOrTooMuch) {
+  EXPECT_THAT(refused({"simulate"}).text, HasSubstr("give a --trace FILE, or say --synthetic"));
+  EXPECT_THAT(refused({"simulate", "--trace", "a", "--synthetic"}).text, HasSubstr("not both"));
+  EXPECT_THAT(refused({"simulate", "--trace", "a", "--rate", "3"}).text, HasSubstr("--synthetic"));
+  EXPECT_THAT(refused({"simulate", "--trace", "a", "--scale", "2", "--load", "1"}).text,
+              HasSubstr("not both"));
+  EXPECT_THAT(refused({"simulate", "--trace", "a", "--memory", "much"}).text, HasSubstr("such as 24GB"));
+  EXPECT_THAT(refused({"simulate", "--trace", "a", "--swap", "soon"}).text, HasSubstr("such as 500ms"));
+  EXPECT_THAT(refused({"simulate", "--trace", "a", "--policy", "lifo"}).text, HasSubstr("lifo"));
+  EXPECT_EQ(refused({"simulate", "--trace", "a", "--scale", "0"}).code, ExitCode::kUsage);
+}
+
 TEST(Arguments, AMistypedCommandIsToldTheNearest) {
   const Usage usage = refused({"lits"});
   EXPECT_EQ(usage.code, ExitCode::kUsage);

@@ -53,6 +53,8 @@ ExitCode run(Context& context, const ConfigExampleOptions& options);
 ExitCode run(Context& context, const ConfigCheckOptions& options);
 // replay_command.cpp
 ExitCode run(Context& context, const ReplayOptions& options);
+// simulate_command.cpp
+ExitCode run(Context& context, const SimulateOptions& options);
 // completion_command.cpp
 ExitCode run(Context& context, const CompletionOptions& options);
 ExitCode run(Context& context, const ModelNamesOptions& options);

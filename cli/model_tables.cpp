@@ -174,6 +174,10 @@ std::string running_models(const boost::json::value& answer, std::int64_t now_ms
                                     : table.text(stream);
   if (!errors.empty()) out += "\n" + errors;
   if (!held.empty()) out += "\n" + held;
+  if (const auto* demand = member_of(answer, "demand"); demand != nullptr) {
+    if (const std::string_view advice = text_of(*demand, "advice"); !advice.empty())
+      out += "\n" + coloured(stream, Colour::kYellow, printable(advice)) + "\n";
+  }
   return out;
 }
 

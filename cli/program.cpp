@@ -35,6 +35,7 @@ bool waits(const Command& command) {
          !std::holds_alternative<ConfigCheckOptions>(command) &&
          !std::holds_alternative<CompletionOptions>(command) &&
          !std::holds_alternative<ReplayOptions>(command) &&
+         !std::holds_alternative<SimulateOptions>(command) &&
          !std::holds_alternative<ModelNamesOptions>(command);
 }
 

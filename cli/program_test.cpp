@@ -12,6 +12,7 @@
 
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -227,6 +228,68 @@ TEST(Program, ReplayShowsEventsAndWhatFollows) {
             "{\"at_s\":5E-1,\"command\":\"GrantLease\",\"text\":\"r1 i2 tiny\"}\n");
   EXPECT_EQ(ran({"replay", "other"}, {.replay = replay}).code, 4);
   EXPECT_EQ(ran({"replay"}, {.replay = replay}).code, 2);
+}
+
+struct SimulateFiles {
+  SimulateFiles() { std::filesystem::create_directories(folder); }
+  ~SimulateFiles() { std::filesystem::remove_all(folder); }
+  std::string write(const std::string& name, std::string_view text) const {
+    std::ofstream(folder / name) << text;
+    return (folder / name).string();
+  }
+  std::filesystem::path folder =
+      std::filesystem::path(::testing::TempDir()) / fmt::format("lm-sim-{}", ::getpid());
+};
+
+// 1000 tokens to read take half a second, 50 to write one second; a load takes two.
+constexpr std::string_view kTrace =
+    "t_s,model,context_tokens,generated_tokens\n0,a,1000,50\n0.5,b,1000,50\n60,a,0,100\n";
+
+TEST(Program, SimulateShowsWhatATraceWouldMeet) {
+  const SimulateFiles files;
+  const std::string trace = files.write("t.csv", kTrace);
+  const Ran text = ran({"simulate", "--trace", trace});
+  EXPECT_EQ(text.code, 0) << text.err;
+  EXPECT_EQ(text.err, "");
+  EXPECT_THAT(text.out, HasSubstr("machine    gpu 12.00 GB\n"));
+  EXPECT_THAT(text.out, HasSubstr("models     a, b: 8.00 GB, loads in 2.00 s"));
+  EXPECT_THAT(text.out, HasSubstr("(assumed)"));
+  EXPECT_THAT(text.out, HasSubstr("policy gated"));
+  const Ran json = ran({"simulate", "--trace", trace, "--json", "--policy", "all"});
+  EXPECT_EQ(json.code, 0);
+  const auto object = parse_json(json.out);
+  ASSERT_TRUE(object.has_value()) << json.out;
+  EXPECT_EQ(number_of(*member_of(*object, "workload"), "requests"), 3);
+  const auto* runs = array_of(*object, "runs");
+  ASSERT_NE(runs, nullptr);
+  ASSERT_EQ(runs->size(), 3U);
+  const boost::json::value& all = *member_of(runs->at(0), "all");
+  EXPECT_EQ(number_of(all, "served"), 3);
+  EXPECT_EQ(number_of(all, "loads"), 3);
+  // a waits for its load; b for that, for a's answer of 1.5 s, for 0.1 s of unloading and for its own load.
+  EXPECT_DOUBLE_EQ(*number_of(*member_of(all, "wait"), "max_s"), 2 + 1.5 + 0.1 + 2 - 0.5);
+}
+
+TEST(Program, SimulateTakesAMachineAndRefusesABrokenOne) {
+  const SimulateFiles files;
+  const std::string trace = files.write("t.csv", kTrace);
+  const std::string machine =
+      files.write("m.yaml", "devices: {card: {memory: 24GB}}\nmodels: {a: {load: 1s}, b: {load: 4s}}\n");
+  const Ran both = ran({"simulate", "--trace", trace, "--models", machine, "--json"});
+  ASSERT_EQ(both.code, 0) << both.err;
+  const auto object = parse_json(both.out);
+  ASSERT_TRUE(object.has_value());
+  EXPECT_EQ(number_of(*member_of(array_of(*object, "runs")->at(0), "all"), "loads"), 2) << "both fit";
+  const std::string broken = files.write("broken.yaml", "models:\n  a: {memry: 2GB}\n");
+  const Ran refused = ran({"simulate", "--trace", trace, "--models", broken});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("broken.yaml:2:7: models.a.memry: unknown key, did you mean memory?"));
+  EXPECT_EQ(ran({"simulate", "--trace", files.write("x.csv", "a,b\n")}).code, 1);
+  EXPECT_EQ(ran({"simulate", "--trace", "nowhere.csv"}).code, 4);
+  const Ran small = ran({"simulate", "--trace", trace, "--memory", "4GB"});
+  EXPECT_EQ(small.code, 5);
+  EXPECT_THAT(small.err, HasSubstr("a takes 8.00 GB, and gpu has 4.00 GB"));
+  EXPECT_THAT(ran({"simulate", "--trace", trace, "--drain", "1s"}).err, HasSubstr("no effect yet"));
 }
 
 TEST(Program, ListShowsATableAndJsonIsTheDaemonsOwn) {

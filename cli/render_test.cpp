@@ -1,4 +1,5 @@
 // What is shown to people, on fixed values: widths, tables, bars, reports.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "cli/display_width.h"
@@ -325,6 +326,15 @@ TEST(RunningModels, NarrowTerminalsLoseTheLeastImportantColumnsFirst) {
     for (std::size_t i = 0; i < 4; ++i) EXPECT_LE(display_width(lines[i]), columns) << lines[i];
     EXPECT_NE(lines[0].find("STATE"), std::string::npos);
   }
+}
+
+TEST(ModelTables, RunningModelsEndWithTheGaugesAdvice) {
+  const auto text = [](std::string_view advice) {
+    return running_models(json(fmt::format(R"({{"models": [], "demand": {{"advice": "{}"}}}})", advice)), 0,
+                          screen(80));
+  };
+  EXPECT_TRUE(text("2.0 models are wanted, 1 fits: buy").ends_with("\n2.0 models are wanted, 1 fits: buy\n"));
+  EXPECT_EQ(text("").find("wanted"), std::string::npos);
 }
 
 TEST(RunningModels, NothingLoadedIsSaid) {

@@ -39,7 +39,7 @@ class Administration {
       models.push_back(to_json(view, runtime_, snapshot.now));
       models.back().as_object()["upstream"] = upstream_of(view, snapshot);
     }
-    co_await answer_json(exchange, {{"models", std::move(models)}});
+    co_await answer_json(exchange, {{"models", std::move(models)}, {"demand", to_json(snapshot.demand)}});
   }
 
   Task<> load(http::Exchange& exchange) { return load_or_choose(exchange, false); }
@@ -202,7 +202,8 @@ class Administration {
       if (view.instance)
         instances.push_back(to_json(*view.instance, runtime_.report(view.instance->id), snapshot.now));
     }
-    co_await answer_json(exchange, {{"instances", std::move(instances)}});
+    co_await answer_json(exchange,
+                         {{"instances", std::move(instances)}, {"demand", to_json(snapshot.demand)}});
   }
 
   Task<> list_devices(http::Exchange& exchange) {

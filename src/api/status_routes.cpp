@@ -63,6 +63,17 @@ class Status {
             .Set(static_cast<double>(bytes.count()));
       }
     }
+    gauge("llm_manager_models_wanted",
+          "Models that are wanted at the same time, expected: the sum of 1 - e^-lambda T")
+        .Add({})
+        .Set(snapshot.demand.wanted);
+    gauge("llm_manager_models_fit", "Of the models that are asked for, those that fit together")
+        .Add({})
+        .Set(snapshot.demand.fit);
+    auto& rates =
+        gauge("llm_manager_model_requests_per_second", "Rate at which the model is asked for, lately");
+    for (const DemandView::Row& row : snapshot.demand.rows)
+      rates.Add({{"model", row.model.str()}}).Set(row.rate);
     struct Column {
       const char* name;
       const char* help;

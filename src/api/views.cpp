@@ -270,6 +270,20 @@ json::object to_json(const UpstreamView& view, TimePoint now) {
   return object;
 }
 
+json::object to_json(const DemandView& demand) {
+  json::array models;
+  for (const DemandView::Row& row : demand.rows) {
+    models.push_back({{"model", row.model.str()},
+                      {"requests_per_s", row.rate},
+                      {"wanted", row.wanted},
+                      {"fits", row.fits}});
+  }
+  return {{"wanted", demand.wanted},
+          {"fit", demand.fit},
+          {"advice", demand.advice},
+          {"models", std::move(models)}};
+}
+
 std::string_view kind_of(const runtime::News& news) {
   struct Visitor {
     std::string_view operator()(const PublishState&) const { return "state"; }

@@ -176,6 +176,13 @@ void add_policy(std::vector<Key>& keys) {
   add(key("residency.keep_alive", keep_alive_type(), LM_AT(c.settings.residency.keep_alive),
           "Idle time until a model is unloaded, or forever."));
 
+  add(key("scheduling.policy",
+          choice_type<SchedulingPolicy>({{"gated", SchedulingPolicy::kGated},
+                                         {"exhaustive", SchedulingPolicy::kExhaustive},
+                                         {"fifo", SchedulingPolicy::kFifo}}),
+          LM_AT(c.settings.scheduling.policy),
+          "gated: models take turns and nobody starves; exhaustive: a turn lasts until nobody of its own "
+          "waits; fifo: strict arrival order, however many changes that takes."));
   add(key("scheduling.quantum_min", duration_type(), LM_AT(c.settings.scheduling.quantum_min),
           "A model keeps its turn for at least this long while others wait,"));
   add(key("scheduling.quantum_factor", number_type(0, 1000), LM_AT(c.settings.scheduling.quantum_factor),

@@ -78,6 +78,7 @@ void Arbiter::on(const RequestArrived& e) {
       return reject(std::move(error));
     }
   }
+  demand_.arrived(seat->model.id, now_);  // also where it is refused: it was wanted
   const auto& policy = settings_.scheduling;
   // Whoever is served at once takes no place in the queue that others have filled.
   const ModelId& queue = seat->model.id;
@@ -113,6 +114,7 @@ void Arbiter::on(const RequestCancelled& e) {
 void Arbiter::on(const LeaseReleased& e) {
   const auto it = leases_.find(e.request);
   LM_ASSERT(it != leases_.end(), "a lease ends once");
+  demand_.released(e.request, now_);
   Entry* entry = find(it->second);
   leases_.erase(it);
   if (direct_.erase(e.request) > 0) return;

@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "core/backlog.h"
+#include "core/demand.h"
 #include "core/entry.h"
 #include "core/kept_memory.h"
 #include "core/ledger.h"
@@ -171,6 +172,9 @@ class Arbiter {
   void give_up_ending(Entry& entry);
   void finish_unload_part(Entry& entry, const ReleaseReport* report);
 
+  // ---- arbiter_demand.cpp: what is asked for, against what fits
+  DemandView demand_view(TimePoint now) const;
+
   // ---- what holds now
   Entry* find(InstanceId id, Generation generation);
   Entry* find(const ModelId& model);
@@ -210,6 +214,7 @@ class Arbiter {
   std::map<ModelId, Entry> entries_;
   std::optional<Hold> hold_all_;
   Backlog backlog_;
+  Demand demand_;
   std::map<RequestId, ModelId> leases_;
   std::map<JobId, UnloadJob> unload_jobs_;
   std::set<RequestId> direct_;  // leases of upstreams that need nothing of ours

@@ -200,6 +200,7 @@ bool Arbiter::grant_leases() {
       instance.batch_last = next->priority == PriorityClass::kBatch;
       backlog_.take(request);
       instance.leases.insert(request);
+      demand_.granted(request, id, now_);
       leases_.emplace(request, id);
       instance.last_used = now_;
       if (contends(entry) && is_chosen(entry)) selected_.model = named;
@@ -236,7 +237,9 @@ void Arbiter::forget_gone() {
   for (auto it = entries_.begin(); it != entries_.end();) {
     Entry& entry = it->second;
     if (entry.state() == InstanceState::kFailed && (shutdown_ || !entry.listed)) forget(entry);
-    it = !entry.listed && !entry.instance ? entries_.erase(it) : std::next(it);
+    const bool gone = !entry.listed && !entry.instance;
+    if (gone) demand_.forget(it->first);
+    it = gone ? entries_.erase(it) : std::next(it);
   }
 }
 

@@ -234,6 +234,8 @@ class RandomWorld {
     s.limits.drain_evict = sec(dice_.between(1, 60));
     s.limits.drain_unload = sec(dice_.between(1, 30));
     s.limits.load_silence = sec(dice_.between(10, 60));
+    if (dice_.chance(20))
+      s.scheduling.policy = dice_.chance(50) ? SchedulingPolicy::kExhaustive : SchedulingPolicy::kFifo;
     return s;
   }
 

@@ -298,6 +298,48 @@ TEST(ArbiterTurns, BeyondItsAgeCapNobodyTakesTheRoomThatABigOneGathers) {
   }
 }
 
+// The two rules that ours is compared with.
+TEST_F(OnePlace, StrictArrivalOrderChangesAsOftenAsItTakes) {
+  world.settings().scheduling.policy = SchedulingPolicy::kFifo;
+  world.configure();
+  for (int i = 0; i < 10; ++i) {
+    all.push_back(world.request(i % 2 == 0 ? "a" : "b", sec(0.2)));
+    world.run_for(ms(1));
+  }
+  world.run_for(minutes(1));
+  EXPECT_EQ(world.grants(), all);
+  EXPECT_EQ(world.loads(), 10);
+}
+
+TEST_F(OnePlace, ServingToExhaustionStarves) {
+  world.settings().scheduling.policy = SchedulingPolicy::kExhaustive;
+  world.configure();
+  make_ready("a");
+  const TimePoint end = world.now() + minutes(2);
+  for (int client = 0; client < 3; ++client) loop("a", sec(0.4), end);
+  world.run_for(sec(5));
+  const RequestId b = world.request("b", sec(1));
+  world.run_for(sec(110));
+  EXPECT_EQ(world.fate(b), RequestFate::kWaiting) << "as under llama.cpp's router";
+  world.run_for(sec(20));
+  EXPECT_EQ(world.fate(b), RequestFate::kEnded);
+}
+
+TEST_F(OnePlace, TheGaugeTellsThatMoreAreWantedThanFit) {
+  EXPECT_EQ(world.snapshot().demand.wanted, 0);
+  make_ready("a");
+  const TimePoint end = world.now() + minutes(20);
+  for (const char* m : {"a", "b", "c"}) loop(m, sec(0.5), end);
+  world.run_for(minutes(20));
+  const DemandView demand = world.snapshot().demand;
+  EXPECT_GT(demand.wanted, 1.5);
+  EXPECT_EQ(demand.fit, 1);
+  EXPECT_EQ(demand.rows.size(), 3U);
+  EXPECT_NE(demand.advice.find("residency.max_loaded: 2 would let"), std::string::npos) << demand.advice;
+  world.run_for(std::chrono::hours(3));
+  EXPECT_LT(world.snapshot().demand.wanted, 0.01) << "nobody has asked for hours";
+}
+
 // G3: no swap without a request of the new model started or cancelled.
 TEST_F(OnePlace, EverySwapServesSomebody) {
   const TimePoint end = world.now() + minutes(3);

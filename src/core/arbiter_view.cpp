@@ -74,11 +74,17 @@ bool Arbiter::evictable(const Entry& entry) const {
 
 Turn Arbiter::turn_of(const Entry& entry) const {
   const Instance& instance = *entry.instance;
-  Turn turn{.began = instance.turn_began, .batch_waiting = false, .idle = instance.leases.empty()};
+  const SchedulingPolicy policy = settings_.scheduling.policy;
+  Turn turn{.began = instance.turn_began,
+            .batch_waiting = false,
+            .idle = instance.leases.empty(),
+            .policy = policy};
   for (const Waiter& waiter : backlog_.of(entry.model.id)) {
     if (waiter.kind != Waiter::Kind::kRequest) continue;
     turn.idle = false;
-    if (waiter.arrived <= turn.began) turn.batch_waiting = true;
+    turn.oldest_waiting = std::min(turn.oldest_waiting.value_or(TimePoint::max()), waiter.arrived);
+    // In strict arrival order there are no batches.
+    if (waiter.arrived <= turn.began && policy != SchedulingPolicy::kFifo) turn.batch_waiting = true;
   }
   return turn;
 }
@@ -96,7 +102,9 @@ Contender Arbiter::contender(const Entry& entry) const {
               .swap_cost = entry.load_took};
   for (const Waiter& waiter : backlog_.of(entry.model.id)) {
     c.head = std::min(c.head, waiter.arrived);
-    c.aged_at = std::min(c.aged_at, waiter.arrived + age_cap(waiter.priority));
+    // In strict arrival order everybody is overdue from the beginning: the oldest head goes first.
+    const bool fifo = settings_.scheduling.policy == SchedulingPolicy::kFifo;
+    c.aged_at = std::min(c.aged_at, waiter.arrived + (fifo ? Duration() : age_cap(waiter.priority)));
     c.waiting_seconds += seconds(now_ - waiter.arrived);
   }
   return c;
@@ -118,7 +126,10 @@ bool Arbiter::pin_wants(const Entry& entry) const {
 const Waiter* Arbiter::next_to_serve(const Entry& entry, const Contention& contention) const {
   const Instance& instance = *entry.instance;
   if (static_cast<int>(instance.leases.size()) >= instance.slots || is_intruder(entry)) return nullptr;
-  const Turn turn{.began = instance.turn_began, .batch_waiting = false, .idle = false};
+  const Turn turn{.began = instance.turn_began,
+                  .batch_waiting = false,
+                  .idle = false,
+                  .policy = settings_.scheduling.policy};
   const Duration q = quantum(settings_.scheduling, swap_cost_);
   const auto admitted = [&](const Waiter* head) {
     return head != nullptr && admits(turn, contention, q, head->arrived, now_) ? head : nullptr;
@@ -126,6 +137,8 @@ const Waiter* Arbiter::next_to_serve(const Entry& entry, const Contention& conte
   const Waiter* interactive = admitted(backlog_.head(entry.model.id, PriorityClass::kInteractive));
   const Waiter* batch = admitted(backlog_.head(entry.model.id, PriorityClass::kBatch));
   if (interactive == nullptr || batch == nullptr) return interactive != nullptr ? interactive : batch;
+  if (turn.policy == SchedulingPolicy::kFifo)
+    return batch->arrived < interactive->arrived ? batch : interactive;
   const bool aged = batch->arrived + age_cap(PriorityClass::kBatch) <= now_;
   return aged && !instance.batch_last ? batch : interactive;
 }
@@ -213,6 +226,7 @@ Snapshot Arbiter::snapshot(TimePoint now) const {
                                 .external = strangers().on(device.id),
                                 .available = books.available(device.id)});
   }
+  snapshot.demand = demand_view(now);
   snapshot.waiting = backlog_.requests();
   snapshot.oldest_waiting = backlog_.oldest_request();
   if (any_transition_) snapshot.last_transition = last_transition_;

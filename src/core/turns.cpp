@@ -9,15 +9,34 @@ Duration quantum(const Settings::Scheduling& policy, Duration swap_cost) {
 }
 
 std::optional<TimePoint> closable_from(const Turn& turn, const Contention& contention, Duration q) {
-  if (!contention.oldest || turn.batch_waiting) return std::nullopt;
+  if (!contention.oldest) return std::nullopt;
   if (turn.idle) return turn.began;
+  switch (turn.policy) {
+    case SchedulingPolicy::kExhaustive:
+      return std::nullopt;
+    case SchedulingPolicy::kFifo:
+      if (turn.oldest_waiting && *turn.oldest_waiting <= *contention.oldest) return std::nullopt;
+      return turn.began;
+    case SchedulingPolicy::kGated:
+      break;
+  }
+  if (turn.batch_waiting) return std::nullopt;
   TimePoint limit = std::max(turn.began, *contention.oldest) + q;
   if (contention.aged_at) limit = std::min(limit, std::max(turn.began, *contention.aged_at));
   return limit;
 }
 
 bool admits(const Turn& turn, const Contention& contention, Duration q, TimePoint arrived, TimePoint now) {
-  if (!contention.oldest || arrived <= turn.began) return true;
+  if (!contention.oldest) return true;
+  switch (turn.policy) {
+    case SchedulingPolicy::kExhaustive:
+      return true;
+    case SchedulingPolicy::kFifo:
+      return arrived <= *contention.oldest;
+    case SchedulingPolicy::kGated:
+      break;
+  }
+  if (arrived <= turn.began) return true;
   TimePoint limit = std::max(turn.began, *contention.oldest) + q;
   if (contention.aged_at) limit = std::min(limit, *contention.aged_at);
   return now < limit;

@@ -1,6 +1,7 @@
-// Gated turns: when a resident model may go on admitting its own requests while others wait for its room.
-// Pure functions. The policy and its two traps are DESIGN §4 and docs/scheduling.md: the batch that waited
-// when a turn began is always served, and nothing but a served batch may end a turn.
+// Turns: when a resident model may go on admitting its own requests while others wait for its room. Pure
+// functions. The policy and its two traps are DESIGN §4 and docs/scheduling.md: under the gated one the batch
+// that waited when a turn began is always served, and nothing but a served batch may end a turn. The others
+// are there to be compared with it.
 #pragma once
 
 #include <optional>
@@ -20,13 +21,16 @@ struct Turn {
   TimePoint began;     // when the model became resident
   bool batch_waiting;  // somebody who arrived before that still waits
   bool idle;           // serves nobody, and nobody waits for it
+  SchedulingPolicy policy = SchedulingPolicy::kGated;
+  std::optional<TimePoint> oldest_waiting{};  // arrival of the oldest of its own; what kFifo goes by
 };
 
 // Q, from the measured cost of a change.
 Duration quantum(const Settings::Scheduling& policy, Duration swap_cost);
 
-// From when on the turn may be ended; empty: not before its batch is served, or because nobody else wants the
-// room.
+// From when on the turn may be ended; empty: not before its batch is served (kGated), before nobody of its
+// own waits (kExhaustive) or before those of its own are served that came first (kFifo), or because nobody
+// else wants the room.
 std::optional<TimePoint> closable_from(const Turn& turn, const Contention& contention, Duration quantum);
 
 // Whether a request that arrived at `arrived` may be admitted at `now`.

@@ -116,6 +116,33 @@ TEST(Turns, AdmissionAndClosingAgree) {
   }
 }
 
+TEST(Turns, ServingToExhaustionEndsWithTheQueue) {
+  Turn turn{.began = at(5), .batch_waiting = false, .idle = false, .policy = SchedulingPolicy::kExhaustive};
+  const Contention overdue{.oldest = at(-100), .aged_at = at(-70)};
+  EXPECT_FALSE(closable_from(turn, overdue, span(2)));
+  EXPECT_TRUE(admits(turn, overdue, span(2), at(999), at(1000))) << "however long others wait";
+  turn.idle = true;
+  EXPECT_EQ(closable_from(turn, overdue, span(2)), at(5));
+  EXPECT_FALSE(closable_from(turn, {}, span(2)));
+}
+
+TEST(Turns, StrictArrivalOrderGoesByWhoCameFirst) {
+  Turn turn{.began = at(5),
+            .batch_waiting = false,
+            .idle = false,
+            .policy = SchedulingPolicy::kFifo,
+            .oldest_waiting = at(3)};
+  const Contention others{.oldest = at(4), .aged_at = at(4)};
+  EXPECT_FALSE(closable_from(turn, others, span(100))) << "one of its own came before";
+  EXPECT_TRUE(admits(turn, others, span(100), at(3), at(6)));
+  EXPECT_FALSE(admits(turn, others, span(100), at(4.1), at(6)));
+  turn.oldest_waiting = at(4.1);
+  EXPECT_EQ(closable_from(turn, others, span(100)), at(5));
+  turn.oldest_waiting.reset();
+  EXPECT_EQ(closable_from(turn, others, span(100)), at(5)) << "it only answers";
+  EXPECT_TRUE(admits(turn, {}, span(100), at(4.1), at(6)));
+}
+
 Contender contender(double head, double waiting, double swap = 1, double weight = 1, double cap = 30) {
   return {.head = at(head),
           .aged_at = at(head + cap),

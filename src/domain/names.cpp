@@ -1,10 +1,12 @@
 // The enumerators' names, as they stand in JSON, logs and the state diagram.
 #include <array>
+#include <utility>
 
 #include "domain/command.h"
 #include "domain/footprint.h"
 #include "domain/instance.h"
 #include "domain/model.h"
+#include "domain/settings.h"
 
 namespace lm {
 namespace {
@@ -121,6 +123,18 @@ std::string_view name_of(const Command& command) {
           "RecordDecision", "PublishState", "PublishSwitch", "RecordHold", "RecordPin", "ArmTimer",
           "FinishShutdown"},
       command.index());
+}
+
+std::string_view to_string(SchedulingPolicy policy) {
+  switch (policy) {
+    case SchedulingPolicy::kGated:
+      return "gated";
+    case SchedulingPolicy::kExhaustive:
+      return "exhaustive";
+    case SchedulingPolicy::kFifo:
+      return "fifo";
+  }
+  std::unreachable();
 }
 
 }  // namespace lm

@@ -3,12 +3,21 @@
 
 #include <cstdint>
 #include <optional>
+#include <string_view>
 
 #include "base/time.h"
 
 namespace lm {
 
 enum class ResidencyMode : std::uint8_t { kExclusive, kFit };
+
+// By which rule models that compete for room take turns.
+enum class SchedulingPolicy : std::uint8_t {
+  kGated,       // a turn serves its batch, and goes on for a quantum while others wait
+  kExhaustive,  // a turn lasts until nobody of its own waits: others may starve
+  kFifo,        // strict arrival order over all models: as many changes as that takes
+};
+std::string_view to_string(SchedulingPolicy policy);
 
 struct Settings {
   struct Residency {
@@ -22,6 +31,7 @@ struct Settings {
   } residency;
 
   struct Scheduling {
+    SchedulingPolicy policy = SchedulingPolicy::kGated;
     Duration quantum_min = std::chrono::seconds(2);
     double quantum_factor = 8;  // Q = max(quantum_min, quantum_factor * S)
     Duration age_cap_interactive = std::chrono::seconds(30);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "domain/demand.h"
 #include "domain/event.h"
 #include "domain/switch.h"
 
@@ -69,6 +70,7 @@ struct Snapshot {
   bool remote_selected = false;    // it needs nothing of our devices
   std::optional<Switch> switching;
   std::vector<DeviceView> devices;
+  DemandView demand;  // how many models are wanted at the same time, and how many fit
   int waiting = 0;
   std::optional<TimePoint> oldest_waiting;   // arrival of the oldest waiting request
   std::optional<TimePoint> last_transition;  // of any instance

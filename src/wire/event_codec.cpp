@@ -93,9 +93,9 @@ void describe(auto& f, Like<Settings::Residency> auto& v) {
   f("mode", mode)("linger", linger)("max_loaded", max_loaded)("keep_alive", keep_alive);
 }
 void describe(auto& f, Like<Settings::Scheduling> auto& v) {
-  auto& [quantum_min, quantum_factor, cap_interactive, cap_batch, wait_interactive, wait_batch,
+  auto& [policy, quantum_min, quantum_factor, cap_interactive, cap_batch, wait_interactive, wait_batch,
          queue_per_model, queue_total] = v;
-  f("quantum_min", quantum_min)("quantum_factor", quantum_factor)("age_cap_interactive", cap_interactive);
+  f("policy", policy)("quantum_min", quantum_min)("quantum_factor", quantum_factor)("age_cap_interactive", cap_interactive);
   f("age_cap_batch", cap_batch)("wait_interactive", wait_interactive)("wait_batch", wait_batch);
   f("queue_per_model", queue_per_model)("queue_total", queue_total);
 }
@@ -238,6 +238,9 @@ constexpr ErrorCode last_of(ErrorCode) {
 }
 constexpr ResidencyMode last_of(ResidencyMode) {
   return ResidencyMode::kFit;
+}
+constexpr SchedulingPolicy last_of(SchedulingPolicy) {
+  return SchedulingPolicy::kFifo;
 }
 
 std::string_view to_string(ResidencyMode mode) {

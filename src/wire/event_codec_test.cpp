@@ -51,7 +51,8 @@ Settings settings() {
   Settings s;
   s.residency = {
       .mode = ResidencyMode::kFit, .linger = milliseconds(1), .max_loaded = 3, .keep_alive = milliseconds(2)};
-  s.scheduling = {.quantum_min = milliseconds(3),
+  s.scheduling = {.policy = SchedulingPolicy::kFifo,
+                  .quantum_min = milliseconds(3),
                   .quantum_factor = 7.7,
                   .age_cap_interactive = milliseconds(4),
                   .age_cap_batch = milliseconds(5),

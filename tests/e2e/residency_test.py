@@ -21,6 +21,25 @@ class SideBySide(DaemonTest):
         self.assertGreater(ready["_at"], answered_at, "the load was over too soon to show anything")
         self.assertEqual(loading.result().json()["state"], "ready")
 
+    def test_the_gauge_tells_how_many_are_wanted_and_how_many_fit(self):
+        daemon = self.start({"a1": fake_model(tokens=1), "b2": fake_model(tokens=1)}, config=ONE_AT_A_TIME)
+        self.assertEqual(daemon.get("/api/v1/instances").json()["demand"],
+                         {"wanted": 0, "fit": 0, "advice": "", "models": []})
+        # A memory of ten minutes: thirty requests are one in twenty seconds.
+        for _ in range(30):
+            for name in ("a1", "b2"):
+                self.assertEqual(daemon.chat(name).status, 200)
+        demand = daemon.get("/api/v1/instances").json()["demand"]
+        self.assertEqual(demand["fit"], 1, demand)
+        self.assertGreater(demand["wanted"], 0.001, demand)
+        self.assertEqual({m["model"] for m in demand["models"]}, {"a1", "b2"})
+        self.assertAlmostEqual(demand["wanted"], sum(m["wanted"] for m in demand["models"]))
+        self.assertEqual(daemon.get("/api/v1/models").json()["demand"]["fit"], 1)
+        metrics = daemon.get("/metrics").body.decode()
+        self.assertIn("llm_manager_models_fit 1\n", metrics)
+        self.assertIn("llm_manager_models_wanted 0.", metrics)
+        self.assertIn('llm_manager_model_requests_per_second{model="a1"} 0.0', metrics)
+
     def test_several_load_at_the_same_time(self):
         daemon = self.start({name: fake_model(stage_ms=100) for name in ("a1", "b2", "c3")})
         log = daemon.events()

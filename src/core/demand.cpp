@@ -1,0 +1,50 @@
+#include "core/demand.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace lm::core {
+
+double Demand::faded(const Tally& tally, TimePoint now) {
+  return std::exp(-seconds(std::max(Duration(), now - tally.at)) / seconds(kMemory));
+}
+
+Demand::Tally& Demand::at(const ModelId& model, TimePoint now) {
+  Tally& tally = tallies_[model];
+  const double factor = faded(tally, now);
+  tally.arrivals *= factor;
+  tally.busy_seconds *= factor;
+  tally.at = now;
+  return tally;
+}
+
+void Demand::arrived(const ModelId& model, TimePoint now) {
+  at(model, now).arrivals += 1;
+}
+
+void Demand::granted(RequestId request, const ModelId& model, TimePoint now) {
+  leases_.insert_or_assign(request, Lease{model, now});
+}
+
+void Demand::released(RequestId request, TimePoint now) {
+  const auto lease = leases_.find(request);
+  if (lease == leases_.end()) return;
+  // A model that was forgotten meanwhile stays so.
+  if (tallies_.contains(lease->second.model))
+    at(lease->second.model, now).busy_seconds += seconds(now - lease->second.granted);
+  leases_.erase(lease);
+}
+
+double Demand::rate(const ModelId& model, TimePoint now) const {
+  const auto tally = tallies_.find(model);
+  if (tally == tallies_.end()) return 0;
+  return tally->second.arrivals * faded(tally->second, now) / seconds(kMemory);
+}
+
+double Demand::answering(const ModelId& model, TimePoint now) const {
+  const auto tally = tallies_.find(model);
+  if (tally == tallies_.end()) return 0;
+  return tally->second.busy_seconds * faded(tally->second, now) / seconds(kMemory);
+}
+
+}  // namespace lm::core

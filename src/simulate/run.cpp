@@ -1,0 +1,258 @@
+#include "simulate/run.h"
+
+#include <algorithm>
+#include <map>
+#include <queue>
+#include <variant>
+
+#include "base/assert.h"
+#include "core/arbiter.h"
+
+namespace lm::simulate {
+namespace {
+
+// The workers, the probe and the clients around an arbiter.
+class VirtualMachine {
+ public:
+  VirtualMachine(const Machine& machine, const Workload& workload, const Settings& settings)
+      : machine_(machine), workload_(workload), arbiter_(settings) {
+    run_.answers.resize(workload.arrivals.size());
+    run_.models.resize(machine.models.size());
+    for (const std::string& name : workload.models) {
+      const auto found = std::ranges::find(machine.models, name, &SimulatedModel::name);
+      LM_ASSERT(found != machine.models.end(), "the machine has the workload's models");
+      asked_.push_back(static_cast<std::size_t>(found - machine.models.begin()));
+    }
+    configure(settings);
+  }
+
+  RunRecord play(std::optional<Duration> horizon) {
+    const TimePoint end = horizon ? TimePoint(*horizon) : TimePoint::max();
+    while (happen_next(end)) {
+    }
+    run_.ended = horizon && left_ > 0 ? *horizon : now_.time_since_epoch();
+    return std::move(run_);
+  }
+
+ private:
+  // What will happen of itself, unless its worker is gone by then.
+  struct Due {
+    enum class What : std::uint8_t { kPredicted, kLoaded, kExited, kReleased, kAnswered, kCut };
+    TimePoint at;
+    std::uint64_t order;  // of two at the same time, the one that was set going first
+    What what;
+    std::uint64_t id;  // of the instance, or of the request
+    bool operator>(const Due& other) const { return at != other.at ? at > other.at : order > other.order; }
+  };
+  struct Worker {
+    Generation generation;
+    std::size_t model;
+    TimePoint ordered_at;
+    bool stopping = false;
+  };
+
+  void configure(const Settings& settings) {
+    std::vector<Device> devices;
+    for (const SimulatedDevice& device : machine_.devices) {
+      devices.push_back({.id = DeviceId(device.name),
+                         .kind = DeviceKind::kOther,
+                         .name = device.name,
+                         .capacity = device.memory,
+                         .headroom = device.headroom,
+                         .limit = {}});
+    }
+    Settings mine = settings;
+    std::vector<Model> models;
+    for (const SimulatedModel& described : machine_.models) {
+      Model& model = models.emplace_back();
+      model.id = ModelId(described.name);
+      model.artifact.fingerprint = described.name;
+      model.policy.pinned = described.pinned;
+      model.policy.weight = described.weight;
+      by_name_.emplace(model.id, by_name_.size());
+      // A load here tells no progress: it is not silent for that.
+      mine.limits.load_silence = std::max(mine.limits.load_silence, 2 * described.load);
+    }
+    tell(SettingsChanged{mine, std::move(devices)});
+    tell(ModelsChanged{std::move(models), {}});
+  }
+
+  bool happen_next(TimePoint end) {
+    const bool arrives = next_arrival_ < workload_.arrivals.size();
+    // Pins are loaded and idle models unloaded for nobody: once all is answered the run is over.
+    if (!arrives && left_ == 0) return false;
+    TimePoint next = TimePoint::max();
+    const TimePoint arrival = arrives ? TimePoint(workload_.arrivals[next_arrival_].at) : TimePoint::max();
+    if (!agenda_.empty()) next = agenda_.top().at;
+    next = std::min({next, arrival, timer_.value_or(TimePoint::max())});
+    LM_ASSERT(next != TimePoint::max(), "whoever waits is waited for by somebody");
+    if (next > end) return false;
+    now_ = std::max(now_, next);
+    // What ends makes room before the next one asks for it.
+    if (!agenda_.empty() && agenda_.top().at <= now_) {
+      const Due due = agenda_.top();
+      agenda_.pop();
+      happen(due);
+    } else if (arrival <= now_) {
+      arrive();
+    } else {
+      timer_.reset();
+      tell(TimerFired{});
+    }
+    return true;
+  }
+
+  void arrive() {
+    const std::size_t i = next_arrival_++;
+    ++left_;
+    tell(RequestArrived{
+        RequestId(i + 1),
+        ModelId(machine_.models[asked_[static_cast<std::size_t>(workload_.arrivals[i].model)]].name),
+        PriorityClass::kInteractive,
+        {}});
+    if (next_arrival_ == workload_.arrivals.size()) run_.demand = arbiter_.snapshot(now_).demand;
+  }
+
+  void happen(const Due& due) {
+    const InstanceId instance(due.id);
+    const auto worker = workers_.find(instance);
+    switch (due.what) {
+      case Due::What::kPredicted:
+        if (const auto wanted = predictions_.find(instance); wanted != predictions_.end()) {
+          const auto [generation, model] = wanted->second;
+          predictions_.erase(wanted);
+          tell(FootprintPredicted{
+              instance, generation, Footprint{bytes_of(model), FootprintSource::kPredicted}, {}});
+        }
+        return;
+      case Due::What::kLoaded:
+        // Told to end while it loaded, or gone already.
+        if (worker == workers_.end() || worker->second.stopping) return;
+        tell(LoadSucceeded{instance, worker->second.generation, bytes_of(worker->second.model), Bytes(),
+                           machine_.models[worker->second.model].slots, 0, now_ - worker->second.ordered_at});
+        return;
+      case Due::What::kExited:
+        tell(WorkerExited{instance, worker->second.generation, "exited with 0",
+                          bytes_of(worker->second.model), Bytes()});
+        return;
+      case Due::What::kReleased: {
+        const Generation generation = worker->second.generation;
+        workers_.erase(worker);
+        tell(ReleaseMeasured{instance, generation, {}, {}, {}, "process"});
+        return;
+      }
+      case Due::What::kAnswered:
+        return end_answer(due.id, Answered::Fate::kAnswered);
+      case Due::What::kCut:
+        return end_answer(due.id, Answered::Fate::kCut);
+    }
+  }
+
+  void end_answer(std::uint64_t request, Answered::Fate fate) {
+    Answered& answer = run_.answers[request - 1];
+    if (answer.fate != Answered::Fate::kAnswering) return;  // it was cut off before
+    answer.fate = fate;
+    answer.ended = now_.time_since_epoch();
+    --left_;
+    tell(LeaseReleased{RequestId(request)});
+  }
+
+  DeviceBytes bytes_of(std::size_t model) const {
+    const SimulatedModel& described = machine_.models[model];
+    return {{DeviceId(machine_.find_device(described.device)->name), described.memory}};
+  }
+
+  Duration service(std::uint64_t request) const {
+    const Arrival& arrival = workload_.arrivals[request - 1];
+    if (!workload_.by_tokens) return arrival.service;
+    return machine_.models[asked_[static_cast<std::size_t>(arrival.model)]].service(arrival.context,
+                                                                                    arrival.generated);
+  }
+
+  void set_going(TimePoint at, Due::What what, std::uint64_t id) {
+    agenda_.push({.at = std::max(at, now_), .order = ++last_order_, .what = what, .id = id});
+  }
+
+  void tell(const Event& event) {
+    for (const Command& command : arbiter_.step(event, now_))
+      std::visit([this](const auto& c) { carry_out(c); }, command);
+  }
+
+  // ---- commands. Each kind is named: a new one has to be thought of here too.
+
+  void carry_out(const PredictFootprint& c) {
+    predictions_.insert_or_assign(c.instance, std::pair(c.generation, by_name_.at(c.model)));
+    set_going(now_, Due::What::kPredicted, c.instance.value());
+  }
+  void carry_out(const StartLoad& c) {
+    const std::size_t model = by_name_.at(c.model);
+    workers_.insert_or_assign(
+        c.instance,
+        Worker{.generation = c.generation, .model = model, .ordered_at = now_, .stopping = false});
+    ++run_.models[model].loads;
+    run_.models[model].moved += machine_.models[model].memory;
+    set_going(now_ + machine_.models[model].load, Due::What::kLoaded, c.instance.value());
+  }
+  void carry_out(const StopInstance& c) {
+    const auto worker = workers_.find(c.instance);
+    if (worker == workers_.end() || worker->second.stopping) return;
+    worker->second.stopping = true;
+    set_going(now_ + machine_.models[worker->second.model].unload, Due::What::kExited, c.instance.value());
+  }
+  void carry_out(const MeasureRelease& c) {
+    set_going(c.not_before, Due::What::kReleased, c.instance.value());
+  }
+  void carry_out(const GrantLease& c) {
+    Answered& answer = run_.answers[c.request.value() - 1];
+    LM_ASSERT(answer.fate == Answered::Fate::kWaiting, "a request is answered once");
+    answer.fate = Answered::Fate::kAnswering;
+    answer.granted = now_.time_since_epoch();
+    set_going(now_ + service(c.request.value()), Due::What::kAnswered, c.request.value());
+  }
+  void carry_out(const RejectRequest& c) {
+    Answered& answer = run_.answers[c.request.value() - 1];
+    LM_ASSERT(answer.fate == Answered::Fate::kWaiting, "a request is answered once");
+    answer.fate = Answered::Fate::kRefused;
+    answer.ended = now_.time_since_epoch();
+    --left_;
+  }
+  void carry_out(const CutRequests& c) {
+    for (const RequestId request : c.requests) set_going(now_, Due::What::kCut, request.value());
+  }
+  void carry_out(const ArmTimer& c) { timer_ = c.at; }
+  void carry_out(const EvictUpstream&) { LM_ASSERT(false, "there is no upstream here"); }
+  void carry_out(const FinishShutdown&) { LM_ASSERT(false, "nobody shuts this machine down"); }
+  // Told for people and for the store.
+  void carry_out(const BeginDrain&) {}
+  void carry_out(const FinishJob&) {}
+  void carry_out(const RecordFootprint&) {}
+  void carry_out(const RecordDecision&) {}
+  void carry_out(const PublishState&) {}
+  void carry_out(const PublishSwitch&) {}
+  void carry_out(const RecordHold&) {}
+  void carry_out(const RecordPin&) {}
+
+  const Machine& machine_;
+  const Workload& workload_;
+  core::Arbiter arbiter_;
+  std::vector<std::size_t> asked_;  // for each of the workload's models, which of the machine's it is
+  std::map<ModelId, std::size_t> by_name_;
+  std::map<InstanceId, std::pair<Generation, std::size_t>> predictions_;
+  std::map<InstanceId, Worker> workers_;
+  std::priority_queue<Due, std::vector<Due>, std::greater<>> agenda_;
+  std::optional<TimePoint> timer_;
+  TimePoint now_{};
+  std::size_t next_arrival_ = 0;
+  std::uint64_t left_ = 0;  // arrived and not ended
+  std::uint64_t last_order_ = 0;
+  RunRecord run_;
+};
+
+}  // namespace
+
+RunRecord run(const Machine& machine, const Workload& workload, const Settings& settings,
+              std::optional<Duration> horizon) {
+  return VirtualMachine(machine, workload, settings).play(horizon);
+}
+
+}  // namespace lm::simulate
