@@ -79,6 +79,15 @@ Turn Arbiter::turn_of(const Entry& entry) const {
   return turn;
 }
 
+// When an answer that still runs is preempted; empty: it is waited for. Whoever waited when the turn began is
+// served for a quantum at least: a turn that may be cut before its batch was served collapses under load.
+std::optional<TimePoint> Arbiter::preempted_at(const Instance& instance, const Lent& lent) const {
+  if (!lent.waiter.preemptible) return std::nullopt;
+  TimePoint at = instance.drain_began + settings_.scheduling.drain;
+  if (lent.in_batch) at = std::max(at, lent.granted + quantum(settings_.scheduling, swap_cost_));
+  return std::min(at, instance.drain_deadline);
+}
+
 Duration Arbiter::age_cap(PriorityClass priority) const {
   return priority == PriorityClass::kInteractive ? settings_.scheduling.age_cap_interactive
                                                  : settings_.scheduling.age_cap_batch;
@@ -91,9 +100,9 @@ Contender Arbiter::contender(const Entry& entry) const {
               .weight = entry.model.policy.weight,
               .swap_cost = entry.load_took};
   for (const Waiter& waiter : backlog_.of(entry.model.id)) {
-    c.head = std::min(c.head, waiter.arrived);
-    c.aged_at = std::min(c.aged_at, waiter.arrived + age_cap(waiter.priority));
-    c.waiting_seconds += seconds(now_ - waiter.arrived);
+    c.head = std::min(c.head, waiter.waiting_since);
+    c.aged_at = std::min(c.aged_at, waiter.waiting_since + age_cap(waiter.priority));
+    c.waiting_seconds += seconds(now_ - waiter.waiting_since);
   }
   return c;
 }
@@ -122,7 +131,7 @@ const Waiter* Arbiter::next_to_serve(const Entry& entry, const Contention& conte
   const Waiter* interactive = admitted(backlog_.head(entry.model.id, PriorityClass::kInteractive));
   const Waiter* batch = admitted(backlog_.head(entry.model.id, PriorityClass::kBatch));
   if (interactive == nullptr || batch == nullptr) return interactive != nullptr ? interactive : batch;
-  const bool aged = batch->arrived + age_cap(PriorityClass::kBatch) <= now_;
+  const bool aged = batch->waiting_since + age_cap(PriorityClass::kBatch) <= now_;
   return aged && !instance.batch_last ? batch : interactive;
 }
 
@@ -258,7 +267,7 @@ void Arbiter::check_invariants(TimePoint now) const {
     }
     for (const RequestId request : instance.leases) {
       const auto lease = leases_.find(request);
-      LM_ASSERT(lease != leases_.end() && lease->second == id, "a lease is known on both sides");
+      LM_ASSERT(lease != leases_.end() && lease->second.waiter.model == id, "a lease is known on both sides");
     }
   }
   LM_ASSERT(held_leases + direct_.size() <= leases_.size(), "a lease is held once");

@@ -150,8 +150,9 @@ struct Runtime::Impl {
   // Everything that requests tell passes here on its way to the arbiter.
   void on_request(Event event) {
     if (const auto* arrived = std::get_if<RequestArrived>(&event)) look_before(arrived->model);
-    const auto* released = std::get_if<LeaseReleased>(&event);
-    const std::optional<RequestId> request = released ? std::optional(released->request) : std::nullopt;
+    std::optional<RequestId> request;
+    if (const auto* released = std::get_if<LeaseReleased>(&event)) request = released->request;
+    if (const auto* preempted = std::get_if<RequestPreempted>(&event)) request = preempted->request;
     loop.post(std::move(event));
     if (request) checkpoints.released(*request);
   }
@@ -410,6 +411,9 @@ Task<> Runtime::look_before(ModelId model) {
 
 Leases::Ticket Runtime::ask(Leases::Wish wish) {
   return impl_->leases.ask(std::move(wish));
+}
+std::uint64_t Runtime::preemptions() const {
+  return impl_->leases.preemptions();
 }
 std::shared_ptr<http::Client> Runtime::worker(InstanceId instance) const {
   return impl_->workers->client(instance);
