@@ -253,8 +253,8 @@ class Inference {
     for (bool first = true;;) {
       LM_CO_TRY(const auto piece, co_await response.read());
       if (!piece) break;
-      if (std::exchange(first, false)) runtime_.answer_began(lease);
       LM_CO_TRY_VOID(parser.feed(*piece));
+      if (!rest.empty() && std::exchange(first, false)) runtime_.answer_began(lease);
       if (!rest.empty()) LM_CO_TRY_VOID(co_await exchange.write(std::exchange(rest, {})));
     }
     co_return co_await exchange.end();
@@ -280,7 +280,8 @@ class Inference {
   Task<Result<void>> pass_back(http::Exchange& exchange, http::ClientResponse response,
                                const runtime::Lease& lease, AnswerSoFar* so_far = nullptr) {
     const auto began = [this, &lease, so_far, first = true](std::string_view piece) mutable {
-      if (std::exchange(first, false)) runtime_.answer_began(lease);
+      // A comment is a worker that reads a long prompt.
+      if (!piece.starts_with(':') && std::exchange(first, false)) runtime_.answer_began(lease);
       if (so_far != nullptr) so_far->keep(piece);
     };
     const auto type = response.headers().get("Content-Type");

@@ -66,8 +66,7 @@ void Arbiter::on(const RequestArrived& e) {
   if (seat == nullptr) {
     choose_remote(*entry);
     direct_.insert(e.request);
-    leases_.emplace(e.request, Lent{.waiter = {.request = e.request, .model = e.model, .named = e.model},
-                                    .granted = now_});
+    leases_.emplace(e.request, Lent{.waiter = {.request = e.request, .model = e.model, .named = e.model}});
     return emit(GrantLease{e.request, InstanceId(), Generation(), e.model});
   }
   if (contends(*seat)) remote_choice_.reset();
@@ -111,6 +110,11 @@ void Arbiter::on(const RequestArrived& e) {
 
 void Arbiter::on(const RequestCancelled& e) {
   backlog_.take(e.request);
+}
+
+void Arbiter::on(const AnswerBegan& e) {
+  const auto it = leases_.find(e.request);
+  if (it != leases_.end() && !it->second.began) it->second.began = now_;
 }
 
 void Arbiter::on(const LeaseReleased& e) {

@@ -7,7 +7,7 @@
 //    grant is ended from outside by exactly one LeaseReleased, or by RequestPreempted, where it was asked
 //    for, after which the request waits like one that has just arrived;
 //  - a request is only preempted because others wait for the room, and one that waited when the turn began
-//    not before it had a quantum: preempting over and over still moves every answer on;
+//    not before it has answered for a quantum: preempting over and over still moves every answer on;
 //  - the sum of reservations of a device never exceeds its capacity, and memory stays charged from Reserved
 //  to
 //    the end of Reclaiming, which ends when it was measured free or, after a capped wait, was reported as
@@ -65,8 +65,8 @@ class Arbiter {
   // Who has a lease, as it waited.
   struct Lent {
     Waiter waiter;
-    TimePoint granted;
-    bool in_batch = false;  // of those who waited when the turn began
+    bool in_batch = false;           // of those who waited when the turn began
+    std::optional<TimePoint> began;  // its answer's first piece came
   };
   struct RemoteChoice {
     ModelId model;
@@ -76,6 +76,7 @@ class Arbiter {
   // ---- arbiter.cpp: what each event means
   void on(const RequestArrived& e);
   void on(const RequestCancelled& e);
+  void on(const AnswerBegan& e);
   void on(const LeaseReleased& e);
   void on(const RequestPreempted& e);
   void on(const LoadWanted& e);

@@ -137,6 +137,23 @@ TEST_F(Preemption, NobodyIsSetAsideAgainBeforeAQuantum) {
   EXPECT_LE(world.of(one).preemptions, 10) << "of two seconds at least";
 }
 
+// A prompt of which nothing was kept, read anew for longer than a quantum.
+TEST_F(Preemption, NobodyIsSetAsideAgainBeforeItHasSaidSomething) {
+  const RequestId running = set_aside(sec(60));
+  world.first_piece = sec(30);
+  const RequestId other = world.stream("b", sec(1));
+  ASSERT_TRUE(world.run_until_true([&] { return world.fate(other) == RequestFate::kEnded; }));
+  ASSERT_TRUE(world.run_until_true([&] { return world.of(running).grants == 2; }));
+  const RequestId next = world.request("b", sec(1));
+  world.run_for(sec(31.9));
+  EXPECT_EQ(world.of(running).preemptions, 1);
+  world.run_for(sec(1.2));
+  EXPECT_EQ(world.of(running).preemptions, 2) << "a quantum after its first piece";
+  world.run_for(minutes(3));
+  EXPECT_EQ(world.fate(running), RequestFate::kEnded);
+  EXPECT_EQ(world.fate(next), RequestFate::kEnded);
+}
+
 TEST_F(Preemption, WhoWasSetAsideDoesNotCountAsOverdueForTheTimeItWasServed) {
   world.settings().scheduling.age_cap_interactive = sec(10);
   world.settings().scheduling.quantum_min = sec(4);

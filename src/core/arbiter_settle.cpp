@@ -201,7 +201,7 @@ bool Arbiter::grant_leases() {
       instance.leases.insert(request);
       Waiter waiter = *backlog_.take(request);
       const bool in_batch = waiter.arrived <= instance.turn_began;
-      leases_.emplace(request, Lent{.waiter = std::move(waiter), .granted = now_, .in_batch = in_batch});
+      leases_.emplace(request, Lent{.waiter = std::move(waiter), .in_batch = in_batch});
       instance.last_used = now_;
       if (contends(entry) && is_chosen(entry)) selected_.model = named;
       emit(GrantLease{request, instance.id, instance.generation, named});

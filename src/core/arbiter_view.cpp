@@ -79,12 +79,16 @@ Turn Arbiter::turn_of(const Entry& entry) const {
   return turn;
 }
 
-// When an answer that still runs is preempted; empty: it is waited for. Whoever waited when the turn began is
-// served for a quantum at least: a turn that may be cut before its batch was served collapses under load.
+// When an answer that still runs is preempted; empty: it is waited for. Whoever waited when the turn began
+// answers for a quantum at least: a turn that may be cut before its batch was served collapses under load,
+// and a prompt that takes longer to read than a quantum would be read for ever.
 std::optional<TimePoint> Arbiter::preempted_at(const Instance& instance, const Lent& lent) const {
   if (!lent.waiter.preemptible) return std::nullopt;
   TimePoint at = instance.drain_began + settings_.scheduling.drain;
-  if (lent.in_batch) at = std::max(at, lent.granted + quantum(settings_.scheduling, swap_cost_));
+  if (lent.in_batch) {
+    if (!lent.began) return instance.drain_deadline;
+    at = std::max(at, *lent.began + quantum(settings_.scheduling, swap_cost_));
+  }
   return std::min(at, instance.drain_deadline);
 }
 

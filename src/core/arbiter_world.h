@@ -84,6 +84,7 @@ struct Request {
   InstanceId instance;
   TimePoint waiting_since;  // arrived, or was preempted
   TimePoint granted_at;
+  bool began = false;  // its answer, of this grant
   Duration longest_wait{};
   int grants = 0;
   int preemptions = 0;
@@ -401,6 +402,8 @@ class World {
   bool idle() const { return agenda_.empty(); }
   void keep_no_commands() { keep_commands_ = false; }
 
+  // From the grant to the answer's first piece.
+  Duration first_piece{};
   // From the command to the lease's return.
   Duration preemption_takes = ms(1);
 
@@ -621,6 +624,7 @@ class World {
       EXPECT_TRUE(r.preemptible) << "only what can be continued is preempted";
       EXPECT_FALSE(r.cut);
       if (r.grants > 1) {
+        EXPECT_TRUE(r.began || now_ - r.granted_at >= settings_.limits.drain_evict) << "it gets on";
         EXPECT_GE(now_ - r.granted_at,
                   std::min(settings_.scheduling.quantum_min, settings_.limits.drain_evict))
             << "who was preempted before moves on by a quantum";
@@ -659,6 +663,15 @@ class World {
     r.fate = RequestFate::kGranted;
     if (r.grants++ == 0) r.answered = now_;
     r.granted_at = now_;
+    r.began = false;
+    if (r.preemptible) {
+      after(first_piece, [this, id = c.request, grants = r.grants] {
+        Request& answered = requests_.at(id);
+        if (answered.grants != grants || answered.fate != RequestFate::kGranted) return;
+        answered.began = true;
+        tell(AnswerBegan{id});
+      });
+    }
     r.longest_wait = std::max(r.longest_wait, now_ - r.waiting_since);
     r.instance = c.instance;
     grants_.push_back(c.request);

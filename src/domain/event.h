@@ -38,6 +38,12 @@ struct RequestCancelled {
   RequestId request;
 };
 
+// The first of a granted request's answer has come, or of this part of it. Told of those that may be
+// preempted, at most once for each GrantLease.
+struct AnswerBegan {
+  RequestId request;
+};
+
 // A granted request has ended, however it did. Exactly once for each GrantLease that RequestPreempted does
 // not answer.
 struct LeaseReleased {
@@ -216,11 +222,12 @@ struct ShutdownBegan {
   TimePoint deadline;
 };
 
-using Event = std::variant<RequestArrived, RequestCancelled, LeaseReleased, RequestPreempted, LoadWanted,
-                           UnloadWanted, PinChanged, SwitchWanted, JobAbandoned, FootprintPredicted,
-                           WorkerTaken, LoadProgressed, LoadSucceeded, LoadFailed, WorkerExited,
-                           UpstreamYielded, UpstreamSeen, ReleaseMeasured, MemoryMeasured, StatesKept,
-                           ModelsChanged, SettingsChanged, DesiredRestored, TimerFired, ShutdownBegan>;
+using Event =
+    std::variant<RequestArrived, RequestCancelled, AnswerBegan, LeaseReleased, RequestPreempted, LoadWanted,
+                 UnloadWanted, PinChanged, SwitchWanted, JobAbandoned, FootprintPredicted, WorkerTaken,
+                 LoadProgressed, LoadSucceeded, LoadFailed, WorkerExited, UpstreamYielded, UpstreamSeen,
+                 ReleaseMeasured, MemoryMeasured, StatesKept, ModelsChanged, SettingsChanged, DesiredRestored,
+                 TimerFired, ShutdownBegan>;
 
 std::string_view name_of(const Event& event);
 

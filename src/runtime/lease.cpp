@@ -43,6 +43,8 @@ struct Lease::State {
   std::function<void()> on_cut;
   std::function<void()> on_preempt;
   bool preempted = false;  // since it was taken last
+  bool preemptible = false;
+  bool began = false;  // to answer, since it was granted last
   TimePoint asked_at;
   TimePoint granted_at;
 };
@@ -66,6 +68,12 @@ std::optional<Error> Lease::cut() const {
 }
 void Lease::on_cut(std::function<void()> call) {
   state_->on_cut = std::move(call);
+}
+
+void Lease::began() const {
+  if (!state_->preemptible || state_->phase != State::Phase::kGranted || std::exchange(state_->began, true))
+    return;
+  state_->shared->post(AnswerBegan{state_->request});
 }
 
 bool Lease::preempted() const {
@@ -98,6 +106,7 @@ Leases::Leases(boost::asio::any_io_executor executor, Post post, Now now)
 Leases::Ticket Leases::ask(Wish wish) {
   auto state = std::make_shared<Lease::State>(shared_, RequestId(++shared_->last));
   shared_->states.emplace(state->request, state);
+  state->preemptible = wish.preemptible;
   Ticket ticket(state);
   shared_->post(RequestArrived{.request = state->request,
                                .model = std::move(wish.model),
@@ -147,6 +156,7 @@ void Leases::grant(const GrantLease& command) {
   state->model = command.model;
   state->instance = command.instance;
   state->granted_at = shared_->now();
+  state->began = false;
   ++shared_->held;
   state->decided.open();
 }

@@ -31,6 +31,8 @@ class Lease {
   std::optional<Error> cut() const;
   // Calls back when it is taken back while it is held; set once. Not called after release().
   void on_cut(std::function<void()> call);
+  // The first piece of its answer, or of this part of it, has come: the arbiter is told where that matters.
+  void began() const;
   // Its answer is to be broken off and continued later: it waits again, and Leases::again() says for what.
   // One whose answer ended all the same is released like any other.
   bool preempted() const;

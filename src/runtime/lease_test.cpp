@@ -125,6 +125,9 @@ TEST_F(LeasesTest, APreemptedLeaseWaitsAgain) {
   int calls = 0;
   lease->on_preempt([&] { ++calls; });
   EXPECT_FALSE(lease->preempted());
+  lease->began();
+  lease->began();
+  EXPECT_EQ(count<AnswerBegan>(), 1);
   leases.preempt({InstanceId(1), {request}});
   EXPECT_EQ(calls, 1);
   EXPECT_TRUE(lease->preempted());
@@ -140,6 +143,8 @@ TEST_F(LeasesTest, APreemptedLeaseWaitsAgain) {
     const auto resumed = again.take();
     ASSERT_TRUE(resumed);
     EXPECT_FALSE(resumed->preempted());
+    resumed->began();
+    EXPECT_EQ(count<AnswerBegan>(), 2) << "each part begins";
     EXPECT_EQ(resumed->instance(), InstanceId(2));
     EXPECT_EQ(leases.held(), 1U);
   }

@@ -434,6 +434,7 @@ std::optional<backend::WorkerReport> Runtime::report(InstanceId instance) const 
 }
 
 void Runtime::answer_began(const Lease& lease) {
+  lease.began();
   impl_->on_first_byte(lease.model(), lease.instance(), impl_->clock.now() - lease.granted_at());
 }
 

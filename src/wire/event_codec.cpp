@@ -124,6 +124,10 @@ void describe(auto& f, Like<RequestCancelled> auto& v) {
   auto& [request] = v;
   f("request", request);
 }
+void describe(auto& f, Like<AnswerBegan> auto& v) {
+  auto& [request] = v;
+  f("request", request);
+}
 void describe(auto& f, Like<LeaseReleased> auto& v) {
   auto& [request] = v;
   f("request", request);

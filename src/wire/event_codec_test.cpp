@@ -93,6 +93,7 @@ std::vector<Event> events() {
       RequestArrived{r, m, PriorityClass::kBatch, TimePoint(milliseconds(99)), true},
       RequestArrived{r, m, PriorityClass::kInteractive, std::nullopt, false},
       RequestCancelled{r},
+      AnswerBegan{r},
       LeaseReleased{r},
       RequestPreempted{r},
       LoadWanted{job, m, "command line", true},
