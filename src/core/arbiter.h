@@ -194,6 +194,7 @@ class Arbiter {
   double cost_of_losing(const Entry& entry) const;
   Turn turn_of(const Entry& entry) const;
   std::optional<TimePoint> preempted_at(const Instance& instance, const Lent& lent) const;
+  bool requests_wait_for_room() const;
   Contender contender(const Entry& entry) const;
   Duration age_cap(PriorityClass priority) const;
   Duration keep_alive(const Entry& entry) const;

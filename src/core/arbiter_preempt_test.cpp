@@ -364,6 +364,31 @@ TEST_F(Preemption, TheLimitOfADrainSetsAsideWhatCanBe) {
   EXPECT_FALSE(world.of(running).cut);
 }
 
+TEST_F(Preemption, WhoIsOnlyLoadedWaitsForAnswers) {
+  make_ready("a");
+  const RequestId running = world.stream("a", sec(20));
+  const JobId job = world.load("b");
+  world.run_for(sec(10));
+  EXPECT_EQ(world.state("a"), InstanceState::kDraining);
+  world.run_for(sec(15));
+  EXPECT_EQ(world.fate(running), RequestFate::kEnded);
+  EXPECT_TRUE(world.of(job).done);
+  EXPECT_EQ(world.state("b"), InstanceState::kReady) << "and it stays";
+  EXPECT_EQ(preempted(), 0);
+}
+
+TEST_F(Preemption, UntilSomebodyAsksForIt) {
+  make_ready("a");
+  const RequestId running = world.stream("a", sec(60));
+  world.load("b");
+  world.run_for(sec(10));
+  b = world.request("b", sec(1));
+  EXPECT_EQ(preempted(), 1) << "its time was over long ago";
+  world.run_for(minutes(2));
+  EXPECT_EQ(world.fate(b), RequestFate::kEnded);
+  EXPECT_EQ(world.fate(running), RequestFate::kEnded);
+}
+
 // One answer of a minute that must be waited for must not make every later quantum minutes long.
 TEST_F(Preemption, ALongDrainIsNoCostOfAChange) {
   world.settings().scheduling.quantum_factor = 8;

@@ -83,13 +83,21 @@ Turn Arbiter::turn_of(const Entry& entry) const {
 // answers for a quantum at least: a turn that may be cut before its batch was served collapses under load,
 // and a prompt that takes longer to read than a quantum would be read for ever.
 std::optional<TimePoint> Arbiter::preempted_at(const Instance& instance, const Lent& lent) const {
-  if (!lent.waiter.preemptible) return std::nullopt;
+  if (!lent.waiter.preemptible || !requests_wait_for_room()) return std::nullopt;
   TimePoint at = instance.drain_began + settings_.scheduling.drain;
   if (lent.in_batch) {
     if (!lent.began) return instance.drain_deadline;
     at = std::max(at, *lent.began + quantum(settings_.scheduling, swap_cost_));
   }
   return std::min(at, instance.drain_deadline);
+}
+
+// A model that is only loaded, by somebody's word or its pin, asks nothing: preempted for it, answers would
+// take the room back as soon as it is there.
+bool Arbiter::requests_wait_for_room() const {
+  return std::ranges::any_of(entries_, [this](const auto& item) {
+    return item.second.state() == InstanceState::kQueued && backlog_.requests(item.first) > 0;
+  });
 }
 
 Duration Arbiter::age_cap(PriorityClass priority) const {
