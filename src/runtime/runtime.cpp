@@ -117,6 +117,8 @@ struct Runtime::Impl {
         keeper.used(grant->instance);
         checkpoints.granted(grant->request, grant->instance);
       }
+      if (const auto* preempted = std::get_if<PreemptRequests>(&command))
+        keeper.preempted(preempted->instance);
       if (const auto* news = std::get_if<PublishState>(&command)) {
         if (news->state == InstanceState::kReady) {
           ready.insert(news->model);
