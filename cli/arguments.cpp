@@ -422,8 +422,9 @@ class Declaration {
         ->check(CLI::Range(0.0, 1000.0).description(""));
     app.add_option("--quantum-min", texts.quantum_min, "As scheduling.quantum_min (2s)")->type_name("TIME");
     app.add_option("--age-cap", texts.age_cap, "As scheduling.age_cap_interactive (30s)")->type_name("TIME");
-    app.add_option("--drain", texts.drain, "As scheduling.drain_limit; without effect as yet")
+    app.add_option("--drain", texts.drain, "As scheduling.drain (1s): then running answers are set aside")
         ->type_name("TIME");
+    app.add_flag("--no-preemption", o.no_preemption, "Running answers are waited for at the end of a turn");
     app.add_option("--queue", o.queue, "The most requests that wait for one model (256)")
         ->type_name("N")
         ->check(CLI::Range(1, 1'000'000).description(""));

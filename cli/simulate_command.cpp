@@ -31,6 +31,9 @@ Result<simulate::Workload> workload_of(const SimulateOptions& options) {
   return made;
 }
 
+// What saving a conversation and restoring it takes (docs/performance.md), each.
+constexpr Duration kSetAside = std::chrono::milliseconds(150);
+
 Result<simulate::Machine> machine_of(const SimulateOptions& options, const std::vector<std::string>& names) {
   simulate::Machine machine;
   if (!options.models.empty()) {
@@ -56,6 +59,7 @@ Settings settings_of(const SimulateOptions& options) {
   if (options.quantum_factor) s.quantum_factor = *options.quantum_factor;
   if (options.quantum_min) s.quantum_min = *options.quantum_min;
   if (options.age_cap) s.age_cap_interactive = *options.age_cap;
+  if (options.drain) s.drain = *options.drain;
   if (options.queue) s.queue_per_model = s.queue_total = *options.queue;
   return settings;
 }
@@ -97,6 +101,9 @@ Result<Simulated> simulated(const SimulateOptions& options) {
   for (const std::string& policy : policies) {
     Settings settings = settings_of(options);
     settings.scheduling.policy = policy_named(policy);
+    // The others are what peers do, and none of those sets an answer aside.
+    const bool gated = settings.scheduling.policy == SchedulingPolicy::kGated;
+    setting.machine.set_aside = gated && !options.no_preemption ? std::optional(kSetAside) : std::nullopt;
     const simulate::RunRecord run = simulate::run(setting.machine, workload, settings, options.horizon);
     done.runs.push_back({.policy = policy, .outcome = simulate::figures(run, setting.machine, workload)});
   }
@@ -106,9 +113,6 @@ Result<Simulated> simulated(const SimulateOptions& options) {
 }  // namespace
 
 ExitCode run(Context& context, const SimulateOptions& options) {
-  if (options.drain)
-    context.err().line(
-        "note: --drain has no effect yet: answers that run on after a turn's end are waited for");
   const auto done = simulated(options);
   if (!done) return context.report(done.error());
   if (context.json) {

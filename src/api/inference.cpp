@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "api/answer_so_far.h"
 #include "api/error_shape.h"
 #include "api/event_relay.h"
 #include "api/model_name.h"
@@ -25,20 +26,32 @@ constexpr Duration kDeathIsSeen = std::chrono::milliseconds(250);
 constexpr Duration kUpstreamFirstByte = std::chrono::minutes(10);
 constexpr Duration kUpstreamSilence = std::chrono::minutes(5);
 
+// Counting the tokens of a prompt reads no model.
+constexpr Duration kCountLimit = std::chrono::seconds(5);
+
 struct Endpoint {
   std::string_view path;
   ModelKind kind = ModelKind::kGeneration;
+  std::optional<AnswerSoFar::Shape> continued = {};  // how its streams can be broken off and continued
+  std::string_view counter = {};                     // where the worker counts a prompt's tokens
 };
 
 constexpr Endpoint kEndpoints[] = {
-    {"/v1/chat/completions"},           {"/v1/completions"}, {"/v1/embeddings", ModelKind::kEmbedding},
-    {"/v1/rerank", ModelKind::kRerank}, {"/v1/responses"},   {"/v1/messages"},
+    {"/v1/chat/completions", ModelKind::kGeneration, AnswerSoFar::Shape::kChat,
+     "/v1/chat/completions/input_tokens"},
+    {"/v1/completions", ModelKind::kGeneration, AnswerSoFar::Shape::kCompletion},
+    {"/v1/embeddings", ModelKind::kEmbedding},
+    {"/v1/rerank", ModelKind::kRerank},
+    {"/v1/responses"},
+    {"/v1/messages"},
     {"/v1/messages/count_tokens"},
 };
 
 Result<runtime::Leases::Wish> wish_of(const http::Request& request, ModelId model, TimePoint now) {
-  runtime::Leases::Wish wish{
-      .model = std::move(model), .priority = PriorityClass::kInteractive, .deadline = {}};
+  runtime::Leases::Wish wish{.model = std::move(model),
+                             .priority = PriorityClass::kInteractive,
+                             .deadline = {},
+                             .preemptible = false};
   if (const auto priority = request.headers.get("X-Priority")) {
     if (*priority == "batch") {
       wish.priority = PriorityClass::kBatch;
@@ -109,19 +122,32 @@ class Inference {
     if (auto wrong = wrong_kind(*model)) co_return co_await end_with(exchange, *std::move(wrong));
     auto wish = wish_of(request, *std::move(model), runtime_.now());
     if (!wish) co_return co_await end_with(exchange, wish.error());
+    std::optional<AnswerSoFar> so_far;  // of an answer that may be broken off
+    if (endpoint_.continued && scan->stream && scan->continuable && !is_upstreams(wish->model))
+      so_far.emplace(*endpoint_.continued);
+    wish->preemptible = so_far.has_value();
 
     co_await runtime_.look_before(wish->model);
-    auto lease = co_await wait_for_lease(exchange, *wish, scan->stream);
+    const ModelId wanted = wish->model;
+    auto lease = co_await wait_for_lease(exchange, runtime_.ask(*wish), wanted, scan->stream);
     // Nothing was sent yet to a worker that has just died: the next one is asked instead.
     while (lease && !is_upstreams(lease->model()) && !runtime_.worker(lease->instance()) &&
            co_await known_dead(lease->instance())) {
       lease->release();
-      lease = co_await wait_for_lease(exchange, *wish, scan->stream);
+      lease = co_await wait_for_lease(exchange, runtime_.ask(*wish), wanted, scan->stream);
     }
     if (!lease) co_return co_await end_with(exchange, lease.error());
 
     if (is_upstreams(lease->model())) co_return co_await ask_upstream(exchange, *lease);
-    const auto answered = co_await pass_on(exchange, *lease);
+    auto answered = co_await pass_on(exchange, *lease, so_far ? &*so_far : nullptr);
+    // Others had their turn, or have it now: it goes on in the model's next.
+    while (!answered && !is_client_side(answered.error()) && lease->preempted()) {
+      so_far->break_off(runtime_.now() - lease->granted_at());
+      if (so_far->finished()) co_return static_cast<void>(co_await exchange.end(so_far->ending()));
+      lease = co_await wait_for_lease(exchange, runtime::Leases::again(*std::move(lease)), wanted, true);
+      if (!lease) co_return co_await end_with(exchange, lease.error());
+      answered = co_await go_on(exchange, *lease, *so_far);
+    }
     if (answered || is_client_side(answered.error())) co_return;
     // Who is told of the death and asks again at once must not be given the dead worker.
     if (!lease->cut() && answered.error().code == ErrorCode::kUnavailable)
@@ -145,17 +171,15 @@ class Inference {
         .retry_after = {}};
   }
 
-  Task<Result<runtime::Lease>> wait_for_lease(http::Exchange& exchange, runtime::Leases::Wish wish,
-                                              bool stream) {
-    const std::string model = wish.model.str();
-    auto ticket = runtime_.ask(std::move(wish));
+  Task<Result<runtime::Lease>> wait_for_lease(http::Exchange& exchange, runtime::Leases::Ticket ticket,
+                                              ModelId model, bool stream) {
     // The arbiter answers every ticket by its deadline; the day is only the wait's own end.
     if (!stream) co_await ticket.wait(std::chrono::hours(24));
     Duration patience = kFirstPing;
     while (!ticket.decided()) {
-      if (co_await ticket.wait(std::exchange(patience, kPing))) break;
+      if (co_await ticket.wait(std::exchange(patience, kPing))) continue;
       if (!exchange.begun()) LM_CO_TRY_VOID(exchange.begin(200, event_stream_headers()));
-      LM_CO_TRY_VOID(co_await exchange.write(http::sse_comment(runtime_.waiting_note(ModelId(model)))));
+      LM_CO_TRY_VOID(co_await exchange.write(http::sse_comment(runtime_.waiting_note(model))));
     }
     co_return ticket.take();
   }
@@ -174,29 +198,91 @@ class Inference {
     co_return !serves();
   }
 
-  Task<Result<void>> pass_on(http::Exchange& exchange, const runtime::Lease& lease) {
+  // `so_far`: null where the answer cannot be broken off.
+  Task<Result<void>> pass_on(http::Exchange& exchange, runtime::Lease& lease, AnswerSoFar* so_far) {
+    LM_CO_TRY(http::ClientResponse response,
+              co_await ask_worker(exchange, lease,
+                                  so_far == nullptr ? exchange.take_body() : exchange.request().body,
+                                  so_far != nullptr));
+    co_return co_await pass_back(exchange, std::move(response), lease, so_far);
+  }
+
+  Task<Result<http::ClientResponse>> ask_worker(http::Exchange& exchange, runtime::Lease& lease,
+                                                std::string body, bool preemptible) {
     const auto worker = runtime_.worker(lease.instance());
     if (!worker) co_return fail(ErrorCode::kUnavailable, "the worker is gone", "worker_died");
     http::ClientRequest forward{.method = http::Method::kPost,
                                 .target = std::string(endpoint_.path),
                                 .headers = headers_for_worker(exchange.request().headers),
-                                .body = exchange.take_body()};
+                                .body = std::move(body),
+                                .interruption = {}};
+    if (preemptible) {
+      forward.interruption = std::make_shared<http::Interruption>();
+      lease.on_preempt([interruption = forward.interruption] { interruption->interrupt(); });
+    }
     // An answer takes as long as it takes. Who ends it otherwise: the client by leaving, the arbiter by a
-    // cut, the worker by dying.
+    // cut or a preemption, the worker by dying.
     constexpr Duration kForEver = Duration::max();
-    auto response = co_await worker->send(
+    co_return co_await worker->send(
         std::move(forward),
         {.connect = std::chrono::seconds(5), .first_byte = kForEver, .silence = kForEver});
-    if (!response) co_return fail(std::move(response).error());
+  }
 
-    co_return co_await pass_back(exchange, *std::move(response), lease);
+  // The rest of an answer that was broken off.
+  Task<Result<void>> go_on(http::Exchange& exchange, runtime::Lease& lease, AnswerSoFar& so_far) {
+    if (so_far.empty()) co_return co_await pass_on(exchange, lease, &so_far);
+    const Model* model = runtime_.catalog().find(lease.model());
+    const auto most = model == nullptr ? std::optional<int>() : model->sampling.max_tokens;
+    LM_CO_TRY(std::string body, so_far.continued(exchange.request().body, most));
+    const auto before = co_await count_prompt(lease, exchange.request().body);
+    const auto after = co_await count_prompt(lease, body);
+    if (before && after) {
+      so_far.measured(*before, *after);
+      LM_CO_TRY(body, so_far.continued(exchange.request().body, most));
+    }
+    if (so_far.used_up()) co_return co_await exchange.end(so_far.used_up_ending(exchange.request().body));
+
+    LM_CO_TRY(http::ClientResponse response, co_await ask_worker(exchange, lease, std::move(body), true));
+    const auto type = response.headers().get("Content-Type");
+    if (!type || !type->starts_with("text/event-stream")) {
+      LM_CO_TRY(const std::string refusal, co_await response.read_all(std::size_t{1} << 20));
+      co_return co_await exchange.end(http::sse_event(refusal));
+    }
+    std::string rest;
+    http::SseParser parser([&](const http::SseEvent& event) { rest += so_far.rewrite(event); });
+    for (bool first = true;;) {
+      LM_CO_TRY(const auto piece, co_await response.read());
+      if (!piece) break;
+      LM_CO_TRY_VOID(parser.feed(*piece));
+      if (!rest.empty() && std::exchange(first, false)) runtime_.answer_began(lease);
+      if (!rest.empty()) LM_CO_TRY_VOID(co_await exchange.write(std::exchange(rest, {})));
+    }
+    co_return co_await exchange.end();
+  }
+
+  // How many tokens the prompt of `body` has; empty where the worker cannot tell.
+  Task<std::optional<int>> count_prompt(const runtime::Lease& lease, std::string body) {
+    const auto worker = runtime_.worker(lease.instance());
+    if (!worker || endpoint_.counter.empty()) co_return std::nullopt;
+    auto response = co_await worker->send({.method = http::Method::kPost,
+                                           .target = std::string(endpoint_.counter),
+                                           .headers = {{"Content-Type", "application/json"}},
+                                           .body = std::move(body),
+                                           .interruption = {}},
+                                          {.first_byte = kCountLimit, .silence = kCountLimit});
+    if (!response || response->status() != 200) co_return std::nullopt;
+    const auto text = co_await response->read_all(std::size_t{64} << 10);
+    if (!text) co_return std::nullopt;
+    co_return input_tokens(*text);
   }
 
   // The answer as it comes.
   Task<Result<void>> pass_back(http::Exchange& exchange, http::ClientResponse response,
-                               const runtime::Lease& lease) {
-    const auto began = [this, &lease, first = true](std::string_view) mutable {
-      if (std::exchange(first, false)) runtime_.answer_began(lease);
+                               const runtime::Lease& lease, AnswerSoFar* so_far = nullptr) {
+    const auto began = [this, &lease, so_far, first = true](std::string_view piece) mutable {
+      // A comment is a worker that reads a long prompt.
+      if (!piece.starts_with(':') && std::exchange(first, false)) runtime_.answer_began(lease);
+      if (so_far != nullptr) so_far->keep(piece);
     };
     const auto type = response.headers().get("Content-Type");
     if (type && type->starts_with("text/event-stream")) {

@@ -1,5 +1,7 @@
 #include "api/request_scan.h"
 
+#include <algorithm>
+
 #include <boost/json/basic_parser_impl.hpp>
 #include <fmt/format.h>
 
@@ -7,6 +9,18 @@ namespace lm::api {
 namespace {
 
 namespace json = boost::json;
+
+// What of an answer would not be the same if it were given in two parts.
+constexpr std::string_view kWhole[] = {
+    "tools",        "functions",        "response_format",
+    "grammar",      "json_schema",      "logprobs",
+    "top_logprobs", "n_probs",          "echo",
+    "suffix",       "return_tokens",    "id_slot",
+    "lora",         "return_progress",  "modalities",
+    "audio",        "t_max_predict_ms", "timings_per_token",
+    "verbose",
+};
+constexpr std::string_view kCounts[] = {"n", "n_cmpl", "best_of"};
 
 // Sees every token; remembers the two that matter, at depth one.
 struct Scanner {
@@ -21,13 +35,18 @@ struct Scanner {
   int depth = 0;
   std::string key;   // the part of a key that has come so far, at depth one
   std::string text;  // the same of a string
-  enum { kOther, kModel, kStream } at = kOther;
+  enum { kOther, kModel, kStream, kWholeOnly, kCount, kPrompt } at = kOther;
 
   bool value() const { return depth == 1; }
   void other_value() {
     if (!value()) return;
     if (at == kModel) bad_model = true;
+    if (at == kWholeOnly || at == kCount || at == kPrompt) found.continuable = false;
     at = kOther;
+  }
+  void integer(bool none, bool one) {
+    if (value() && ((at == kWholeOnly && none) || (at == kCount && one))) at = kOther;
+    other_value();
   }
 
   bool on_document_begin(json::error_code&) { return true; }
@@ -50,7 +69,13 @@ struct Scanner {
   bool on_key(json::string_view part, std::size_t, json::error_code&) {
     if (value()) {
       key.append(part.data(), part.size());
-      at = key == "model" ? kModel : key == "stream" ? kStream : kOther;
+      const auto is_key = [this](std::string_view one) { return one == key; };
+      at = key == "model"                         ? kModel
+           : key == "stream"                      ? kStream
+           : key == "prompt"                      ? kPrompt
+           : std::ranges::any_of(kWhole, is_key)  ? kWholeOnly
+           : std::ranges::any_of(kCounts, is_key) ? kCount
+                                                  : kOther;
       key.clear();
     }
     return true;
@@ -64,15 +89,19 @@ struct Scanner {
       text.append(part.data(), part.size());
       found.model = std::exchange(text, {});
     }
+    if (value() && at == kWholeOnly) found.continuable = false;
     if (value()) at = kOther;
     return true;
   }
   bool on_number_part(json::string_view, json::error_code&) { return true; }
-  bool on_int64(std::int64_t, json::string_view, json::error_code&) { return other_value(), true; }
+  bool on_int64(std::int64_t n, json::string_view, json::error_code&) {
+    return integer(n == 0, n == 1), true;
+  }
   bool on_uint64(std::uint64_t, json::string_view, json::error_code&) { return other_value(), true; }
   bool on_double(double, json::string_view, json::error_code&) { return other_value(), true; }
   bool on_bool(bool b, json::error_code&) {
     if (value() && at == kStream) found.stream = b;
+    if (value() && at == kWholeOnly && !b) at = kOther;
     return other_value(), true;
   }
   bool on_null(json::error_code&) {

@@ -1,5 +1,5 @@
-// What has to be known of a request's JSON body before it is passed on unread: which model it wants and
-// whether it streams.
+// What has to be known of a request's JSON body before it is passed on unread: which model it wants, whether
+// it streams, and whether its answer may be broken off and continued.
 #pragma once
 
 #include <optional>
@@ -13,6 +13,9 @@ namespace lm::api {
 struct RequestScan {
   std::optional<std::string> model;  // top-level "model"
   bool stream = false;               // top-level "stream": true
+  // Nothing in it asks for what a continuation could not keep: tools, a schema or a grammar, probabilities,
+  // several answers, a prompt in tokens, …
+  bool continuable = true;
 };
 
 // Walks the text once, without building it in memory. kInvalidArgument "invalid_json" where it is not one

@@ -71,5 +71,20 @@ TEST(RequestScan, MutationsNeverCrash) {
   EXPECT_LT(accepted, 20000);
 }
 
+TEST(RequestScan, KnowsWhatCannotBeContinued) {
+  for (const char* body :
+       {R"({"tools":[{}]})", R"({"response_format":{"type":"json_object"}})", R"({"grammar":"root ::= x"})",
+        R"({"logprobs":true})", R"({"logprobs":5})", R"({"n":2})", R"({"best_of":3})",
+        R"({"prompt":["a","b"]})", R"({"prompt":[1,2]})", R"({"echo":true})", R"({"json_schema":{}})"}) {
+    EXPECT_FALSE(scan_request(body)->continuable) << body;
+  }
+  for (const char* body : {R"({"messages":[{"role":"user","content":"x","tools":[1]}],"max_tokens":3})",
+                           R"({"n":1,"prompt":"a"})",
+                           R"({"tools":null,"logprobs":false,"n":null,"echo":false,"top_logprobs":0})",
+                           R"({"temperature":0.5})"}) {
+    EXPECT_TRUE(scan_request(body)->continuable) << body;
+  }
+}
+
 }  // namespace
 }  // namespace lm::api

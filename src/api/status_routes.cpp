@@ -98,6 +98,9 @@ class Status {
     const auto count = [&](const char* name, const char* help) -> prometheus::Family<prometheus::Counter>& {
       return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
     };
+    count("llm_manager_preemptions_total", "Answers that were set aside for others and continued later")
+        .Add({})
+        .Increment(static_cast<double>(runtime_.preemptions()));
     auto& saves = count("llm_manager_state_saves_total", "Conversations saved; failed: whole attempts");
     saves.Add({{"result", "ok"}}).Increment(static_cast<double>(kept.saved));
     saves.Add({{"result", "failed"}}).Increment(static_cast<double>(kept.save_failures));

@@ -146,8 +146,7 @@ struct Config {
   Ollama ollama;
   std::map<std::string, Provider> providers;
   std::map<std::string, CommandEntry> commands;
-  Settings settings;                                    // residency, scheduling, limits: as core takes them
-  Duration preemption_drain = std::chrono::seconds(1);  // scheduling.drain_limit
+  Settings settings;  // residency, scheduling, limits: as core takes them
   std::map<std::string, DeviceEntry> devices;
   Standby standby = Standby::kProcess;
   State state;

@@ -138,7 +138,7 @@ commands:
     start_timeout: 20min
   router: {command: [llama-server, --port, "${port}"], models: [a, b]}
 residency: {mode: fit, linger: 1min, max_loaded: 2, keep_alive: 10min}
-scheduling: {policy: exhaustive, quantum_min: 1s, quantum_factor: 4, age_cap_interactive: 20s, age_cap_batch: 5min, drain_limit: 500ms,
+scheduling: {policy: exhaustive, quantum_min: 1s, quantum_factor: 4, age_cap_interactive: 20s, age_cap_batch: 5min, drain: 500ms,
   wait_interactive: 2min, wait_batch: 30min, queue_per_model: 10, queue_total: 20}
 limits: {drain_unload: 5s, stop_grace: 1s}
 devices: {host: {limit: 16GB, headroom: 2GB}, cuda0: {reserve: 1GB}}
@@ -196,7 +196,7 @@ log: {level: debug, file: lm.log}
   EXPECT_EQ(config.settings.scheduling.quantum_min, 1s);
   EXPECT_EQ(config.settings.scheduling.age_cap_batch, 5min);
   EXPECT_EQ(config.settings.scheduling.queue_total, 20);
-  EXPECT_EQ(config.preemption_drain, 500ms);
+  EXPECT_EQ(config.settings.scheduling.drain, 500ms);
   EXPECT_EQ(config.settings.limits.drain_unload, 5s);
   EXPECT_EQ(config.settings.limits.stop_grace, 1s);
   EXPECT_EQ(config.devices.at("host").limit, gib(16));

@@ -191,8 +191,10 @@ void add_policy(std::vector<Key>& keys) {
           LM_AT(c.settings.scheduling.age_cap_interactive), "A request that has waited longer goes first."));
   add(key("scheduling.age_cap_batch", duration_type(instant), LM_AT(c.settings.scheduling.age_cap_batch),
           "The same for requests of class batch."));
-  add(key("scheduling.drain_limit", duration_type(instant), LM_AT(c.preemption_drain),
-          "Answers that run on after a turn's end are set aside after this time and continued later."));
+  add(also_called(
+      key("scheduling.drain", duration_type(instant), LM_AT(c.settings.scheduling.drain),
+          "Answers that run on after a turn's end are set aside after this time and continued later."),
+      "drain_limit"));
   add(key("scheduling.wait_interactive", duration_type(std::chrono::milliseconds(1)),
           LM_AT(c.settings.scheduling.wait_interactive),
           "The longest that a request waits which has no deadline of its own."));

@@ -66,7 +66,7 @@ void Arbiter::on(const RequestArrived& e) {
   if (seat == nullptr) {
     choose_remote(*entry);
     direct_.insert(e.request);
-    leases_.emplace(e.request, e.model);
+    leases_.emplace(e.request, Lent{.waiter = {.request = e.request, .model = e.model, .named = e.model}});
     return emit(GrantLease{e.request, InstanceId(), Generation(), e.model});
   }
   if (contends(*seat)) remote_choice_.reset();
@@ -104,24 +104,58 @@ void Arbiter::on(const RequestArrived& e) {
                 .named = e.model,
                 .priority = e.priority,
                 .arrived = now_,
-                .deadline = e.deadline.value_or(now_ + longest)});
+                .waiting_since = now_,
+                .deadline = e.deadline.value_or(now_ + longest),
+                .preemptible = e.preemptible && !seat->is_seat()});
 }
 
 void Arbiter::on(const RequestCancelled& e) {
   backlog_.take(e.request);
 }
 
+void Arbiter::on(const AnswerBegan& e) {
+  const auto it = leases_.find(e.request);
+  if (it != leases_.end() && !it->second.began) it->second.began = now_;
+}
+
 void Arbiter::on(const LeaseReleased& e) {
   const auto it = leases_.find(e.request);
   LM_ASSERT(it != leases_.end(), "a lease ends once");
   demand_.released(e.request, now_);
-  Entry* entry = find(it->second);
+  Entry* entry = find(it->second.waiter.model);
   leases_.erase(it);
   if (direct_.erase(e.request) > 0) return;
   // Of an earlier life, whose worker died, or cut off: no longer ours to wait for.
   if (entry == nullptr || !entry->instance || entry->instance->leases.erase(e.request) == 0) return;
   entry->instance->last_used = now_;
   if (entry->state() == InstanceState::kReady) entry->failures = entry->deaths = 0;
+}
+
+// It was admitted, so it is not refused for the length of a queue or for its own deadline; but what ends the
+// wait of everybody else ends its wait, too.
+void Arbiter::on(const RequestPreempted& e) {
+  const auto it = leases_.find(e.request);
+  LM_ASSERT(it != leases_.end(), "only who holds a lease is preempted");
+  Waiter waiter = std::move(it->second.waiter);
+  leases_.erase(it);
+  const auto reject = [&](Error error) { emit(RejectRequest{e.request, std::move(error)}); };
+  if (shutdown_) return reject(unavailable("the daemon is shutting down", "shutting_down"));
+  Entry* entry = find(waiter.model);
+  if (entry == nullptr || !entry->listed) {
+    return reject({.code = ErrorCode::kNotFound,
+                   .message = fmt::format("{} is no longer configured", waiter.named.str()),
+                   .reason = "model_not_found",
+                   .fields = {},
+                   .retry_after = {}});
+  }
+  if (const Hold* hold = hold_on(*entry)) return reject(held_error(*entry, *hold));
+  if (entry->state() == InstanceState::kFailed) {
+    const Instance& failed = *entry->instance;
+    if (!failed.retry_at || now_ < *failed.retry_at) return reject(*failed.failure);
+  }
+  waiter.waiting_since = now_;
+  waiter.deadline = now_ + std::max(settings_.scheduling.wait_interactive, settings_.scheduling.wait_batch);
+  backlog_.add(std::move(waiter));
 }
 
 // ---- administrators
@@ -172,6 +206,7 @@ void Arbiter::on(const LoadWanted& e) {
                 .named = e.model,
                 .priority = PriorityClass::kInteractive,
                 .arrived = now_,
+                .waiting_since = now_,
                 .deadline = now_ + settings_.scheduling.wait_batch,
                 .force = e.force,
                 .who = e.who});
@@ -246,7 +281,9 @@ void Arbiter::on(const UnloadWanted& e) {
         begin_drain(*entry, EndCause::kUnloaded, why, settings_.limits.drain_unload);
         break;
       case InstanceState::kDraining:
-        // On its way for a slower cause: somebody who asks waits no longer than an unload does.
+        // On its way for a slower cause: somebody who asks waits no longer than an unload does, and what
+        // still runs is not to load it again.
+        entry->instance->yields_turn = false;
         entry->instance->drain_deadline =
             std::min(entry->instance->drain_deadline, now_ + settings_.limits.drain_unload);
         break;
@@ -369,7 +406,11 @@ void Arbiter::on(const LoadSucceeded& e) {
   if (!entry->is_seat()) entry->failures = 0;
   entry->learned = Footprint{e.held, FootprintSource::kMeasured};
   if (instance.committed) {
-    const Duration cost = now_ - *instance.committed;
+    // While others' answers end, the device works: of that, no more is a cost than a turn's end may take.
+    // Else one long answer would stretch every quantum.
+    const TimePoint drained = instance.drained.value_or(*instance.committed);
+    const Duration drain = std::max(Duration(), drained - *instance.committed);
+    const Duration cost = now_ - *instance.committed - drain + std::min(drain, settings_.scheduling.drain);
     swap_cost_ = from_seconds(0.8 * seconds(swap_cost_) + 0.2 * seconds(cost));
   }
   emit(RecordFootprint{entry->model.id, instance.options, *entry->learned, e.took});
@@ -617,6 +658,7 @@ void Arbiter::on(const ShutdownBegan& e) {
         begin_drain(entry, EndCause::kShutdown, "the daemon is shutting down", left);
         break;
       case InstanceState::kDraining:
+        entry.instance->yields_turn = false;
         entry.instance->drain_deadline = std::min(entry.instance->drain_deadline, *shutdown_);
         break;
       default:

@@ -4,7 +4,10 @@
 //
 // What it promises, checked after every step by the tests (check_invariants):
 //  - each RequestArrived ends in exactly one GrantLease or RejectRequest, unless its client left first; each
-//    grant is ended by exactly one LeaseReleased from outside;
+//    grant is ended from outside by exactly one LeaseReleased, or by RequestPreempted, where it was asked
+//    for, after which the request waits like one that has just arrived;
+//  - a request is only preempted because others wait for the room, and one that waited when the turn began
+//    not before it has answered for a quantum: preempting over and over still moves every answer on;
 //  - the sum of reservations of a device never exceeds its capacity, and memory stays charged from Reserved
 //  to
 //    the end of Reclaiming, which ends when it was measured free or, after a capped wait, was reported as
@@ -61,6 +64,12 @@ class Arbiter {
     ModelId model;        // the last one chosen there
     bool remote = false;  // it needs nothing of ours: the local models go after the linger
   };
+  // Who has a lease, as it waited.
+  struct Lent {
+    Waiter waiter;
+    bool in_batch = false;           // of those who waited when the turn began
+    std::optional<TimePoint> began;  // its answer's first piece came
+  };
   struct RemoteChoice {
     ModelId model;
     TimePoint at;
@@ -69,7 +78,9 @@ class Arbiter {
   // ---- arbiter.cpp: what each event means
   void on(const RequestArrived& e);
   void on(const RequestCancelled& e);
+  void on(const AnswerBegan& e);
   void on(const LeaseReleased& e);
+  void on(const RequestPreempted& e);
   void on(const LoadWanted& e);
   void on(const UnloadWanted& e);
   void on(const PinChanged& e);
@@ -101,6 +112,7 @@ class Arbiter {
   void give_up_unwanted();
   void want_models();
   bool grant_leases();
+  void preempt_overdue(Entry& entry);
   void finish_drains();
   void forget_gone();
   void finish_shutdown();
@@ -160,6 +172,8 @@ class Arbiter {
   void give_up(Entry& entry, EndCause cause, std::string why);
   void fail_load(Entry& entry, Error error);
   void begin_drain(Entry& entry, EndCause cause, std::string why, Duration limit);
+  // Its turn is over: others wait. Answers that can be continued are preempted.
+  void end_turn(Entry& entry, EndCause cause, std::string why);
   void stop(Entry& entry);
   void await_release(Entry& entry);  // Stopping -> Reclaiming
   void measure(Entry& entry);
@@ -188,6 +202,8 @@ class Arbiter {
   bool evictable(const Entry& entry) const;
   double cost_of_losing(const Entry& entry) const;
   Turn turn_of(const Entry& entry) const;
+  std::optional<TimePoint> preempted_at(const Instance& instance, const Lent& lent) const;
+  bool requests_wait_for_room() const;
   Contender contender(const Entry& entry) const;
   Duration age_cap(PriorityClass priority) const;
   Duration keep_alive(const Entry& entry) const;
@@ -215,7 +231,7 @@ class Arbiter {
   std::optional<Hold> hold_all_;
   Backlog backlog_;
   Demand demand_;
-  std::map<RequestId, ModelId> leases_;
+  std::map<RequestId, Lent> leases_;
   std::map<JobId, UnloadJob> unload_jobs_;
   std::set<RequestId> direct_;  // leases of upstreams that need nothing of ours
   Selection selected_;

@@ -138,10 +138,9 @@ bool Arbiter::make_way(Entry& entry, const std::vector<Entry*>& rivals) {
   }
   for (Entry* rival : rivals) {
     if (is_going(rival->state())) continue;
-    begin_drain(*rival, EndCause::kSwitched,
-                fmt::format("makes way for {}: {} was chosen", to_string(entry.model.family),
-                            switch_->to_model.str()),
-                settings_.limits.drain_evict);
+    end_turn(*rival, EndCause::kSwitched,
+             fmt::format("makes way for {}: {} was chosen", to_string(entry.model.family),
+                         switch_->to_model.str()));
   }
   return true;
 }

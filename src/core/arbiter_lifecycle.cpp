@@ -143,6 +143,11 @@ void Arbiter::begin_drain(Entry& entry, EndCause cause, std::string why, Duratio
   emit(BeginDrain{instance.id, entry.model.id, cause});
 }
 
+void Arbiter::end_turn(Entry& entry, EndCause cause, std::string why) {
+  begin_drain(entry, cause, std::move(why), settings_.limits.drain_evict);
+  entry.instance->yields_turn = true;
+}
+
 // The machine is in Stopping: the worker is told to end.
 void Arbiter::stop(Entry& entry) {
   Instance& instance = *entry.instance;

@@ -230,10 +230,9 @@ bool Arbiter::evict_for(Entry& entry, const Need& need, const Need& missing) {
     return false;
   }
   for (const std::size_t i : *chosen) {
-    begin_drain(*candidates[i], EndCause::kEvicted,
-                fmt::format("evicted to make room for {} ({}): the cheapest of {} that may go",
-                            entry.model.id.str(), to_string(need.bytes.total()), candidates.size()),
-                settings_.limits.drain_evict);
+    end_turn(*candidates[i], EndCause::kEvicted,
+             fmt::format("evicted to make room for {} ({}): the cheapest of {} that may go",
+                         entry.model.id.str(), to_string(need.bytes.total()), candidates.size()));
   }
   return true;
 }

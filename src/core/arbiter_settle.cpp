@@ -40,7 +40,7 @@ void Arbiter::expire_waiters() {
   for (const Waiter& waiter : backlog_.take_expired(now_)) {
     Error error{.code = ErrorCode::kDeadlineExceeded,
                 .message = fmt::format("{} did not become ready within {:.0f} s", waiter.model.str(),
-                                       seconds(now_ - waiter.arrived)),
+                                       seconds(now_ - waiter.waiting_since)),
                 .reason = "wait_expired",
                 .fields = {},
                 .retry_after = std::chrono::seconds(1)};
@@ -157,6 +157,7 @@ void Arbiter::want_pins() {
                   .named = id,
                   .priority = PriorityClass::kBatch,
                   .arrived = now_,
+                  .waiting_since = now_,
                   .deadline = now_ + settings_.scheduling.wait_batch});
   }
 }
@@ -198,10 +199,11 @@ bool Arbiter::grant_leases() {
       const RequestId request = next->request;
       const ModelId named = next->named;
       instance.batch_last = next->priority == PriorityClass::kBatch;
-      backlog_.take(request);
       instance.leases.insert(request);
       demand_.granted(request, id, now_);
-      leases_.emplace(request, id);
+      Waiter waiter = *backlog_.take(request);
+      const bool in_batch = waiter.arrived <= instance.turn_began;
+      leases_.emplace(request, Lent{.waiter = std::move(waiter), .in_batch = in_batch});
       instance.last_used = now_;
       if (contends(entry) && is_chosen(entry)) selected_.model = named;
       emit(GrantLease{request, instance.id, instance.generation, named});
@@ -211,10 +213,31 @@ bool Arbiter::grant_leases() {
   return any;
 }
 
+// Those whose time is over go back to the queue, and are continued in the model's next turn.
+void Arbiter::preempt_overdue(Entry& entry) {
+  Instance& instance = *entry.instance;
+  if (!instance.yields_turn) return;
+  std::vector<RequestId> overdue;
+  for (const RequestId request : instance.leases) {
+    const auto at = preempted_at(instance, leases_.at(request));
+    if (at && now_ >= *at) overdue.push_back(request);
+  }
+  if (overdue.empty()) return;
+  decide(DecisionKind::kPreempt, entry.model.id,
+         fmt::format("{} of its answers {} set aside {:.1f} s after the end of its turn, to be continued in "
+                     "its next: {}",
+                     overdue.size(), overdue.size() == 1 ? "is" : "are", seconds(now_ - instance.drain_began),
+                     instance.why),
+         {{"requests", static_cast<std::int64_t>(overdue.size())}});
+  for (const RequestId request : overdue) instance.leases.erase(request);  // theirs to give back
+  emit(PreemptRequests{instance.id, std::move(overdue)});
+}
+
 void Arbiter::finish_drains() {
   for (auto& [id, entry] : entries_) {
     if (entry.state() != InstanceState::kDraining) continue;
     Instance& instance = *entry.instance;
+    preempt_overdue(entry);
     if (!instance.leases.empty() && now_ >= instance.drain_deadline) {
       Error error{.code = ErrorCode::kCancelled,
                   .message = fmt::format("{} is being unloaded ({}) and the answer did not end in time",
@@ -228,6 +251,10 @@ void Arbiter::finish_drains() {
     if (!instance.leases.empty()) continue;
     enter(entry, Trigger::kDrained);
     stop(entry);
+    for (auto& [other_id, other] : entries_) {
+      if (other.state() == InstanceState::kQueued && other.instance->committed)
+        other.instance->drained = now_;
+    }
   }
 }
 
@@ -296,6 +323,10 @@ std::optional<TimePoint> Arbiter::next_wakeup() const {
       }
       case InstanceState::kDraining:
         consider(instance.drain_deadline);
+        if (!instance.yields_turn) break;
+        for (const RequestId request : instance.leases) {
+          if (const auto at = preempted_at(instance, leases_.at(request))) consider(*at);
+        }
         break;
       case InstanceState::kStopping:
         consider(instance.watchdog_at);

@@ -96,6 +96,7 @@ class RandomWorld {
  public:
   RandomWorld(std::uint64_t seed, Mischief mischief) : dice_(seed), mischief_(mischief), world_(settings()) {
     world_.keep_no_commands();
+    world_.first_piece = dice_.chance(50) ? Duration() : dice_.exponential(1);
     const int devices = dice_.between(1, 3);
     for (int d = 0; d < devices; ++d) {
       std::optional<Bytes> limit;
@@ -231,6 +232,7 @@ class RandomWorld {
     s.scheduling.age_cap_interactive = sec(dice_.between(1, 30));
     s.scheduling.age_cap_batch = sec(dice_.between(10, 300));
     s.scheduling.wait_interactive = sec(dice_.between(20, 600));
+    s.scheduling.drain = dice_.chance(20) ? Duration() : sec(dice_.real(0, 3));
     s.limits.drain_evict = sec(dice_.between(1, 60));
     s.limits.drain_unload = sec(dice_.between(1, 30));
     s.limits.load_silence = sec(dice_.between(10, 60));
@@ -261,8 +263,9 @@ class RandomWorld {
       std::optional<Duration> deadline;
       if (dice_.chance(10)) deadline = dice_.exponential(10);
       const Duration service = dice_.chance(2) ? sec(300) : dice_.exponential(1.5);
-      asked_.push_back(world_.request(
-          model, service, dice_.chance(70) ? PriorityClass::kInteractive : PriorityClass::kBatch, deadline));
+      asked_.push_back(world_.request(model, service,
+                                      dice_.chance(70) ? PriorityClass::kInteractive : PriorityClass::kBatch,
+                                      deadline, dice_.chance(60)));
     }
   }
 
@@ -523,6 +526,72 @@ TEST(ArbiterSim, WaitsAreBounded) {
     return world.steps();
   });
   fmt::print("longest wait {:.1f} s of at most {:.1f} s\n", longest, bound);
+}
+
+// DESIGN §4, G1 with preemption: with no more requests than slots nobody waits longer than a quantum, a drain
+// and a change of each of the others, and their own, however long the answers are. And each of them gets on.
+// Where a longer queue may go first, that begins when its age cap is reached.
+TEST(ArbiterSim, LongAnswersTakeTurns) {
+  constexpr int kSlots = 2;
+  constexpr double kLoad = 1, kQuantum = 3, kDrain = 0.5;
+  double longest = 0, bound = 0;
+  int preemptions = 0;
+  for_each_seed(20, 3000, [&](std::uint64_t seed, std::uint64_t events) {
+    Dice dice(seed);
+    const int models = dice.between(2, 5);
+    Settings settings = World::plain();
+    settings.residency.max_loaded = 1;
+    settings.scheduling.quantum_min = sec(kQuantum);
+    settings.scheduling.quantum_factor = 0;
+    settings.scheduling.drain = sec(kDrain);
+    const double cap = dice.chance(50) ? dice.real(0, 4) : dice.real(4, 60);
+    settings.scheduling.age_cap_interactive = sec(cap);
+    World world(settings);
+    world.keep_no_commands();
+    world.add_device("gpu", gib(10));
+    std::vector<RequestId> all;
+    // Each client asks again when it was answered.
+    std::function<void(std::string)> ask;
+    const std::function<void(std::string, RequestId)> look = [&](std::string model, RequestId id) {
+      const RequestFate fate = world.fate(id);
+      if (fate == RequestFate::kWaiting || fate == RequestFate::kGranted) {
+        world.after(sec(0.2), [&, model, id] { look(model, id); });
+      } else {
+        world.after(dice.exponential(1), [&, model] { ask(model); });
+      }
+    };
+    ask = [&](std::string model) {
+      if (world.steps() >= events) return;
+      all.push_back(world.stream(model, dice.chance(30) ? sec(dice.real(20, 120)) : dice.exponential(2)));
+      look(model, all.back());
+    };
+    for (int m = 0; m < models; ++m) {
+      const std::string name(1, static_cast<char>('a' + m));
+      world.add_model(name, gib(4));
+      world.truth(name).slots = kSlots;
+      world.truth(name).load_time = sec(kLoad);
+      world.truth(name).stop_time = ms(50);
+      world.truth(name).release_delay = ms(20);
+    }
+    world.configure();
+    for (int m = 0; m < models * kSlots; ++m) ask(std::string(1, static_cast<char>('a' + m % models)));
+    while (world.steps() < events) world.run_for(sec(10));
+    world.run_for(std::chrono::hours(2));
+    constexpr double kChange = kLoad + 0.2;
+    constexpr double kTurn = kQuantum + kDrain + kChange;
+    // Its own gate may have closed at once, for somebody overdue; its batch still has its quantum.
+    bound = (models - 1) * kTurn + std::max(kQuantum, kDrain) + kChange + (cap > kTurn ? cap : 0);
+    for (const RequestId id : all) {
+      const Request& r = world.of(id);
+      EXPECT_EQ(r.fate, RequestFate::kEnded) << "request " << id.value();
+      longest = std::max(longest, cap > kTurn ? 0 : seconds(r.longest_wait) / bound);
+      EXPECT_LE(seconds(r.longest_wait), bound) << "request " << id.value() << " for " << r.model.str();
+      preemptions += r.preemptions;
+    }
+    return world.steps();
+  });
+  EXPECT_GT(preemptions, 0);
+  fmt::print("longest wait {:.2f} of its bound, {} preemptions\n", longest, preemptions);
 }
 
 // DESIGN §4, G2 and the traps: at 80 % load changes cost little, and the backlog does not grow.

@@ -89,6 +89,27 @@ Turn Arbiter::turn_of(const Entry& entry) const {
   return turn;
 }
 
+// When an answer that still runs is preempted; empty: it is waited for. Whoever waited when the turn began
+// answers for a quantum at least: a turn that may be cut before its batch was served collapses under load,
+// and a prompt that takes longer to read than a quantum would be read for ever.
+std::optional<TimePoint> Arbiter::preempted_at(const Instance& instance, const Lent& lent) const {
+  if (!lent.waiter.preemptible || !requests_wait_for_room()) return std::nullopt;
+  TimePoint at = instance.drain_began + settings_.scheduling.drain;
+  if (lent.in_batch) {
+    if (!lent.began) return instance.drain_deadline;
+    at = std::max(at, *lent.began + quantum(settings_.scheduling, swap_cost_));
+  }
+  return std::min(at, instance.drain_deadline);
+}
+
+// A model that is only loaded, by somebody's word or its pin, asks nothing: preempted for it, answers would
+// take the room back as soon as it is there.
+bool Arbiter::requests_wait_for_room() const {
+  return std::ranges::any_of(entries_, [this](const auto& item) {
+    return item.second.state() == InstanceState::kQueued && backlog_.requests(item.first) > 0;
+  });
+}
+
 Duration Arbiter::age_cap(PriorityClass priority) const {
   return priority == PriorityClass::kInteractive ? settings_.scheduling.age_cap_interactive
                                                  : settings_.scheduling.age_cap_batch;
@@ -101,11 +122,11 @@ Contender Arbiter::contender(const Entry& entry) const {
               .weight = entry.model.policy.weight,
               .swap_cost = entry.load_took};
   for (const Waiter& waiter : backlog_.of(entry.model.id)) {
-    c.head = std::min(c.head, waiter.arrived);
+    c.head = std::min(c.head, waiter.waiting_since);
     // In strict arrival order everybody is overdue from the beginning: the oldest head goes first.
     const bool fifo = settings_.scheduling.policy == SchedulingPolicy::kFifo;
-    c.aged_at = std::min(c.aged_at, waiter.arrived + (fifo ? Duration() : age_cap(waiter.priority)));
-    c.waiting_seconds += seconds(now_ - waiter.arrived);
+    c.aged_at = std::min(c.aged_at, waiter.waiting_since + (fifo ? Duration() : age_cap(waiter.priority)));
+    c.waiting_seconds += seconds(now_ - waiter.waiting_since);
   }
   return c;
 }
@@ -139,7 +160,7 @@ const Waiter* Arbiter::next_to_serve(const Entry& entry, const Contention& conte
   if (interactive == nullptr || batch == nullptr) return interactive != nullptr ? interactive : batch;
   if (turn.policy == SchedulingPolicy::kFifo)
     return batch->arrived < interactive->arrived ? batch : interactive;
-  const bool aged = batch->arrived + age_cap(PriorityClass::kBatch) <= now_;
+  const bool aged = batch->waiting_since + age_cap(PriorityClass::kBatch) <= now_;
   return aged && !instance.batch_last ? batch : interactive;
 }
 
@@ -276,7 +297,7 @@ void Arbiter::check_invariants(TimePoint now) const {
     }
     for (const RequestId request : instance.leases) {
       const auto lease = leases_.find(request);
-      LM_ASSERT(lease != leases_.end() && lease->second == id, "a lease is known on both sides");
+      LM_ASSERT(lease != leases_.end() && lease->second.waiter.model == id, "a lease is known on both sides");
     }
   }
   LM_ASSERT(held_leases + direct_.size() <= leases_.size(), "a lease is held once");

@@ -76,11 +76,18 @@ struct Request {
   RequestId id;
   ModelId model;
   PriorityClass priority = PriorityClass::kInteractive;
-  std::optional<Duration> service;  // empty: until finish()
+  std::optional<Duration> service;  // what is left of it; empty: until finish()
+  bool preemptible = false;
   RequestFate fate = RequestFate::kWaiting;
   TimePoint arrived;
-  TimePoint answered;  // granted or rejected
+  TimePoint answered;  // granted for the first time, or rejected
   InstanceId instance;
+  TimePoint waiting_since;  // arrived, or was preempted
+  TimePoint granted_at;
+  bool began = false;  // its answer, of this grant
+  Duration longest_wait{};
+  int grants = 0;
+  int preemptions = 0;
   std::optional<Error> error;
   bool cut = false;
   bool left = false;
@@ -201,15 +208,25 @@ class World {
 
   RequestId request(const std::string& model, std::optional<Duration> service = {},
                     PriorityClass priority = PriorityClass::kInteractive,
-                    std::optional<Duration> deadline = {}) {
+                    std::optional<Duration> deadline = {}, bool preemptible = false) {
     const RequestId id(++last_request_);
-    requests_[id] = {
-        .id = id, .model = ModelId(model), .priority = priority, .service = service, .arrived = now_};
+    requests_[id] = {.id = id,
+                     .model = ModelId(model),
+                     .priority = priority,
+                     .service = service,
+                     .preemptible = preemptible,
+                     .arrived = now_,
+                     .waiting_since = now_};
     waiting_[{ModelId(model), priority}].insert(id);
     std::optional<TimePoint> until;
     if (deadline) until = now_ + *deadline;
-    tell(RequestArrived{id, ModelId(model), priority, until});
+    tell(RequestArrived{id, ModelId(model), priority, until, preemptible});
     return id;
+  }
+  // One whose answer can be broken off and continued.
+  RequestId stream(const std::string& model, std::optional<Duration> service = {},
+                   PriorityClass priority = PriorityClass::kInteractive) {
+    return request(model, service, priority, {}, true);
   }
   void cancel(RequestId id) {
     Request& r = requests_.at(id);
@@ -403,6 +420,11 @@ class World {
   bool idle() const { return agenda_.empty(); }
   void keep_no_commands() { keep_commands_ = false; }
 
+  // From the grant to the answer's first piece.
+  Duration first_piece{};
+  // From the command to the lease's return.
+  Duration preemption_takes = ms(1);
+
   // Sees every event and every command; for whoever compares them with others'.
   std::function<void(const Event&, TimePoint)> on_event;
   std::function<void(const Command&, TimePoint)> on_command;
@@ -448,7 +470,9 @@ class World {
   }
 
   void end_lease_soon(RequestId id) {
-    after(ms(1), [this, id] { finish(id); });
+    after(ms(1), [this, id, grants = requests_.at(id).grants] {
+      if (requests_.at(id).grants == grants) finish(id);
+    });
   }
 
   void end_worker(InstanceId id, std::string how) {
@@ -618,6 +642,36 @@ class World {
     }
   }
 
+  void carry_out(const PreemptRequests& c) {
+    EXPECT_FALSE(c.requests.empty());
+    for (const RequestId id : c.requests) {
+      const Request& r = requests_.at(id);
+      EXPECT_EQ(r.fate, RequestFate::kGranted);
+      EXPECT_EQ(r.instance, c.instance);
+      EXPECT_TRUE(r.preemptible) << "only what can be continued is preempted";
+      EXPECT_FALSE(r.cut);
+      if (r.grants > 1) {
+        EXPECT_TRUE(r.began || now_ - r.granted_at >= settings_.limits.drain_evict) << "it gets on";
+        EXPECT_GE(now_ - r.granted_at,
+                  std::min(settings_.scheduling.quantum_min, settings_.limits.drain_evict))
+            << "who was preempted before moves on by a quantum";
+      }
+      // It may end by itself, or its client leave, before it has given its lease back.
+      after(preemption_takes, [this, id, grants = r.grants] { preempt(id, grants); });
+    }
+  }
+
+  void preempt(RequestId id, int grants) {
+    Request& r = requests_.at(id);
+    if (r.fate != RequestFate::kGranted || r.grants != grants || r.left) return;
+    if (r.service) r.service = std::max(Duration(), *r.service - (now_ - r.granted_at));
+    r.fate = RequestFate::kWaiting;
+    r.waiting_since = now_;
+    ++r.preemptions;
+    waiting_[{r.model, r.priority}].insert(id);
+    tell(RequestPreempted{id});
+  }
+
   void carry_out(const GrantLease& c) {
     Request& r = requests_.at(c.request);
     EXPECT_EQ(r.fate, RequestFate::kWaiting) << "a request is answered once";
@@ -634,10 +688,24 @@ class World {
     EXPECT_EQ(*queue.begin(), c.request) << "first come, first served within model and class";
     queue.erase(c.request);
     r.fate = RequestFate::kGranted;
-    r.answered = now_;
+    if (r.grants++ == 0) r.answered = now_;
+    r.granted_at = now_;
+    r.began = false;
+    if (r.preemptible) {
+      after(first_piece, [this, id = c.request, grants = r.grants] {
+        Request& answered = requests_.at(id);
+        if (answered.grants != grants || answered.fate != RequestFate::kGranted) return;
+        answered.began = true;
+        tell(AnswerBegan{id});
+      });
+    }
+    r.longest_wait = std::max(r.longest_wait, now_ - r.waiting_since);
     r.instance = c.instance;
     grants_.push_back(c.request);
-    if (r.service) after(*r.service, [this, id = c.request] { finish(id); });
+    if (!r.service) return;
+    after(*r.service, [this, id = c.request, grants = r.grants] {
+      if (requests_.at(id).grants == grants) finish(id);
+    });
   }
 
   void carry_out(const RejectRequest& c) {
@@ -646,7 +714,7 @@ class World {
     EXPECT_FALSE(c.error.message.empty());
     waiting_[{r.model, r.priority}].erase(c.request);
     r.fate = RequestFate::kRejected;
-    r.answered = now_;
+    if (r.grants == 0) r.answered = now_;
     r.error = c.error;
   }
 

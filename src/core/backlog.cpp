@@ -1,12 +1,15 @@
 #include "core/backlog.h"
 
 #include <algorithm>
+#include <tuple>
 
 namespace lm::core {
 
 void Backlog::add(Waiter waiter) {
   auto& queue = by_model_[waiter.model];
-  const auto after = std::ranges::upper_bound(queue, waiter.priority, {}, &Waiter::priority);
+  // One that was preempted comes back to where it was.
+  const auto place = [](const Waiter& w) { return std::tuple(w.priority, w.arrived, w.request); };
+  const auto after = std::ranges::upper_bound(queue, place(waiter), {}, place);
   if (waiter.kind == Waiter::Kind::kRequest) ++requests_;
   queue.insert(after, std::move(waiter));
 }
@@ -103,14 +106,15 @@ int Backlog::requests(const ModelId& model) const {
 std::optional<TimePoint> Backlog::oldest(const ModelId& model) const {
   const auto& queue = of(model);
   if (queue.empty()) return std::nullopt;
-  return std::ranges::min_element(queue, {}, &Waiter::arrived)->arrived;
+  return std::ranges::min_element(queue, {}, &Waiter::waiting_since)->waiting_since;
 }
 
 std::optional<TimePoint> Backlog::oldest_request() const {
   std::optional<TimePoint> oldest;
   for (const auto& [model, queue] : by_model_) {
     for (const Waiter& w : queue) {
-      if (w.kind == Waiter::Kind::kRequest && (!oldest || w.arrived < *oldest)) oldest = w.arrived;
+      if (w.kind == Waiter::Kind::kRequest && (!oldest || w.waiting_since < *oldest))
+        oldest = w.waiting_since;
     }
   }
   return oldest;

@@ -19,8 +19,10 @@ struct Waiter {
   ModelId model;      // whose queue: the model, or the seat of its upstream
   ModelId named;      // the model that was asked for
   PriorityClass priority = PriorityClass::kInteractive;
-  TimePoint arrived;
+  TimePoint arrived;        // its place in the queue
+  TimePoint waiting_since;  // it arrived, or was preempted: its age
   TimePoint deadline;
+  bool preemptible = false;
   bool force = false;
   std::string who;  // of kJob
 };
@@ -43,7 +45,7 @@ class Backlog {
   // Takes those out that are no requests: once the model is ready they have what they wanted.
   std::vector<Waiter> take_jobs_and_pins(const ModelId& model);
 
-  // Those of a model, interactive before batch, oldest first.
+  // Those of a model, interactive before batch, in the order in which they arrived.
   const std::vector<Waiter>& of(const ModelId& model) const;
   bool any(const ModelId& model) const { return !of(model).empty(); }
   bool has_pin(const ModelId& model) const;
@@ -52,6 +54,7 @@ class Backlog {
   const Waiter* head(const ModelId& model, PriorityClass priority) const;
   int requests(const ModelId& model) const;
   int requests() const { return requests_; }
+  // Since when somebody waits without being served.
   std::optional<TimePoint> oldest(const ModelId& model) const;
   std::optional<TimePoint> oldest_request() const;
   std::optional<TimePoint> next_deadline() const;

@@ -21,6 +21,7 @@ Waiter request(std::uint64_t id, const ModelId& model, int arrived, PriorityClas
           .model = model,
           .priority = priority,
           .arrived = at(arrived),
+          .waiting_since = at(arrived),
           .deadline = at(deadline)};
 }
 Waiter job(std::uint64_t id, const ModelId& model, int arrived) {
@@ -28,6 +29,7 @@ Waiter job(std::uint64_t id, const ModelId& model, int arrived) {
           .job = JobId(id),
           .model = model,
           .arrived = at(arrived),
+          .waiting_since = at(arrived),
           .deadline = at(1000)};
 }
 Waiter pin(const ModelId& model, int arrived) {
@@ -35,6 +37,7 @@ Waiter pin(const ModelId& model, int arrived) {
           .model = model,
           .priority = kBatch,
           .arrived = at(arrived),
+          .waiting_since = at(arrived),
           .deadline = at(1000)};
 }
 

@@ -29,6 +29,7 @@ struct Instance {
   bool adopted = false;        // an upstream loaded it by itself
   std::optional<Error> yield_error;    // the upstream did not say that it holds nothing any more
   std::optional<TimePoint> committed;  // the room it waits for is on its way since then
+  std::optional<TimePoint> drained;    // those that it waits for answer nobody any more since then
   DeviceBytes reserved;
   DeviceBytes held;
   Bytes reclaimable;
@@ -51,6 +52,7 @@ struct Instance {
   std::optional<Error> failure;
   std::optional<TimePoint> retry_at;  // Failed; empty: not before something changes or somebody insists
   TimePoint drain_deadline;
+  bool yields_turn = false;  // Draining because others wait: answers that can be continued are preempted
   TimePoint drain_began;
   TimePoint watchdog_at;  // Stopping: when to ask again
   TimePoint release_deadline;

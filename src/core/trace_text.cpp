@@ -16,6 +16,10 @@ template <class T>
 std::string describe(const T& x) {
   std::string text;
   if constexpr (requires { x.request.value(); }) text += fmt::format(" r{}", x.request.value());
+  if constexpr (requires { x.requests.front().value(); }) {
+    for (const auto& request : x.requests) text += fmt::format(" r{}", request.value());
+  }
+  if constexpr (requires { x.preemptible; }) text += x.preemptible ? " preemptible" : "";
   if constexpr (requires { x.job.value(); }) text += fmt::format(" j{}", x.job.value());
   if constexpr (requires { x.instance.value(); }) text += fmt::format(" i{}", x.instance.value());
   if constexpr (requires { x.model.str(); }) text += fmt::format(" {}", x.model.str());

@@ -47,6 +47,14 @@ struct CutRequests {
   Error error;
 };
 
+// Break off answers that the instance is giving, and keep their clients' streams open: their slots are saved
+// with the others' when the worker stops, and they are continued when they are granted again. Each answers
+// RequestPreempted, or LeaseReleased where it ended first.
+struct PreemptRequests {
+  InstanceId instance;
+  std::vector<RequestId> requests;
+};
+
 // Measure what the worker holds, then end it: politely, and after `grace` by force. Answer: WorkerExited.
 struct StopInstance {
   InstanceId instance;
@@ -155,10 +163,10 @@ struct ArmTimer {
 // Nothing of ours is left in memory and nobody waits; follows ShutdownBegan once.
 struct FinishShutdown {};
 
-using Command = std::variant<PredictFootprint, StartLoad, BeginDrain, CutRequests, StopInstance,
-                             EvictUpstream, DropStates, MeasureRelease, GrantLease, RejectRequest, FinishJob,
-                             RecordFootprint, RecordDecision, PublishState, PublishSwitch, RecordHold,
-                             RecordPin, ArmTimer, FinishShutdown>;
+using Command = std::variant<PredictFootprint, StartLoad, BeginDrain, CutRequests, PreemptRequests,
+                             StopInstance, EvictUpstream, DropStates, MeasureRelease, GrantLease, RejectRequest,
+                             FinishJob, RecordFootprint, RecordDecision, PublishState, PublishSwitch,
+                             RecordHold, RecordPin, ArmTimer, FinishShutdown>;
 using Commands = std::vector<Command>;
 
 std::string_view name_of(const Command& command);

@@ -23,6 +23,7 @@ enum class DecisionKind : std::uint8_t {
   kRelease,  // memory came back, or did not
   kHold,     // kept unloaded, or free again
   kSwitch,   // the devices change to another family
+  kPreempt,  // running answers are set aside and continued later
 };
 std::string_view to_string(DecisionKind kind);
 

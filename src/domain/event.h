@@ -29,16 +29,30 @@ struct RequestArrived {
   ModelId model;
   PriorityClass priority = PriorityClass::kInteractive;
   std::optional<TimePoint> deadline;  // for the wait, not for the answer; empty: the class's limit
+  bool preemptible = false;           // its answer can be broken off and continued later without a seam
 };
 
 // Its client has left. Legal at any time until the lease was released; a granted lease still ends by
-// LeaseReleased.
+// LeaseReleased. One that was preempted waits again and can be cancelled like any that waits.
 struct RequestCancelled {
   RequestId request;
 };
 
-// A granted request has ended, however it did. Exactly once for each GrantLease.
+// The first of a granted request's answer has come, or of this part of it. Told of those that may be
+// preempted, at most once for each GrantLease.
+struct AnswerBegan {
+  RequestId request;
+};
+
+// A granted request has ended, however it did. Exactly once for each GrantLease that RequestPreempted does
+// not answer.
 struct LeaseReleased {
+  RequestId request;
+};
+
+// Answers PreemptRequests, where the answer had not ended before: the lease is back, and the request waits
+// again for its model, in its old place. It is answered by one more GrantLease or RejectRequest.
+struct RequestPreempted {
   RequestId request;
 };
 
@@ -211,10 +225,11 @@ struct ShutdownBegan {
 };
 
 using Event =
-    std::variant<RequestArrived, RequestCancelled, LeaseReleased, LoadWanted, UnloadWanted, PinChanged,
-                 SwitchWanted, JobAbandoned, FootprintPredicted, WorkerTaken, LoadProgressed, LoadSucceeded,
-                 LoadFailed, WorkerExited, UpstreamYielded, UpstreamSeen, ReleaseMeasured, MemoryMeasured,
-                 StatesKept, ModelsChanged, SettingsChanged, DesiredRestored, TimerFired, ShutdownBegan>;
+    std::variant<RequestArrived, RequestCancelled, AnswerBegan, LeaseReleased, RequestPreempted, LoadWanted,
+                 UnloadWanted, PinChanged, SwitchWanted, JobAbandoned, FootprintPredicted, WorkerTaken,
+                 LoadProgressed, LoadSucceeded, LoadFailed, WorkerExited, UpstreamYielded, UpstreamSeen,
+                 ReleaseMeasured, MemoryMeasured, StatesKept, ModelsChanged, SettingsChanged, DesiredRestored,
+                 TimerFired, ShutdownBegan>;
 
 std::string_view name_of(const Event& event);
 

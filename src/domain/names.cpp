@@ -99,27 +99,28 @@ std::string_view to_string(PriorityClass priority) {
 }
 
 std::string_view to_string(DecisionKind kind) {
-  return name_of(std::array<std::string_view, 11>{"load", "wait", "evict", "expire", "unload", "give_up",
-                                                  "refuse", "fail", "release", "hold", "switch"},
+  return name_of(std::array<std::string_view, 12>{"load", "wait", "evict", "expire", "unload", "give_up",
+                                                  "refuse", "fail", "release", "hold", "switch", "preempt"},
                  kind);
 }
 
 std::string_view name_of(const Event& event) {
   return name_of(
       std::array<std::string_view, std::variant_size_v<Event>>{
-          "RequestArrived",  "RequestCancelled", "LeaseReleased",  "LoadWanted",         "UnloadWanted",
-          "PinChanged",      "SwitchWanted",     "JobAbandoned",   "FootprintPredicted", "WorkerTaken",
-          "LoadProgressed",  "LoadSucceeded",    "LoadFailed",     "WorkerExited",       "UpstreamYielded",
-          "UpstreamSeen",    "ReleaseMeasured",  "MemoryMeasured", "StatesKept",         "ModelsChanged",
-          "SettingsChanged", "DesiredRestored",  "TimerFired",     "ShutdownBegan"},
+          "RequestArrived",     "RequestCancelled", "AnswerBegan",     "LeaseReleased",   "RequestPreempted",
+          "LoadWanted",         "UnloadWanted",     "PinChanged",      "SwitchWanted",    "JobAbandoned",
+          "FootprintPredicted", "WorkerTaken",      "LoadProgressed",  "LoadSucceeded",   "LoadFailed",
+          "WorkerExited",       "UpstreamYielded",  "UpstreamSeen",    "ReleaseMeasured", "MemoryMeasured",
+          "StatesKept",         "ModelsChanged",    "SettingsChanged", "DesiredRestored", "TimerFired",
+          "ShutdownBegan"},
       event.index());
 }
 
 std::string_view name_of(const Command& command) {
   return name_of(
       std::array<std::string_view, std::variant_size_v<Command>>{
-          "PredictFootprint", "StartLoad", "BeginDrain", "CutRequests", "StopInstance", "EvictUpstream",
-          "DropStates", "MeasureRelease", "GrantLease", "RejectRequest", "FinishJob", "RecordFootprint",
+          "PredictFootprint", "StartLoad", "BeginDrain", "CutRequests", "PreemptRequests", "StopInstance",
+          "EvictUpstream", "DropStates", "MeasureRelease", "GrantLease", "RejectRequest", "FinishJob", "RecordFootprint",
           "RecordDecision", "PublishState", "PublishSwitch", "RecordHold", "RecordPin", "ArmTimer",
           "FinishShutdown"},
       command.index());

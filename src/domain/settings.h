@@ -39,6 +39,8 @@ struct Settings {
     Duration wait_interactive =
         std::chrono::minutes(10);  // the longest a request without a deadline of its own waits
     Duration wait_batch = std::chrono::hours(1);
+    // G: answers that run on after a turn's end are preempted then, where they can be.
+    Duration drain = std::chrono::seconds(1);
     int queue_per_model = 256;
     int queue_total = 1024;
     bool operator==(const Scheduling&) const = default;

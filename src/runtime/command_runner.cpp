@@ -121,6 +121,9 @@ void CommandRunner::on(const RejectRequest& c) {
 void CommandRunner::on(const CutRequests& c) {
   seams_.leases.cut(c);
 }
+void CommandRunner::on(const PreemptRequests& c) {
+  seams_.leases.preempt(c);
+}
 
 void CommandRunner::on(const FinishJob& c) {
   if (const Job* job = seams_.jobs.find(c.job);

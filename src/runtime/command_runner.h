@@ -63,6 +63,7 @@ class CommandRunner {
   void on(const StartLoad& c);
   void on(const BeginDrain&) {}
   void on(const CutRequests& c);
+  void on(const PreemptRequests& c);
   void on(const StopInstance& c);
   void on(const MeasureRelease& c);
   void on(const GrantLease& c);

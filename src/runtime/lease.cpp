@@ -11,6 +11,7 @@ struct Leases::Shared {
   std::uint64_t last = 0;
   std::map<RequestId, std::weak_ptr<Lease::State>> states;
   std::size_t held = 0;
+  std::uint64_t preemptions = 0;
 };
 
 struct Lease::State {
@@ -23,6 +24,7 @@ struct Lease::State {
   void end() {
     const Phase was = std::exchange(phase, Phase::kEnded);
     on_cut = nullptr;
+    on_preempt = nullptr;
     shared->states.erase(request);
     if (was == Phase::kWaiting) shared->post(RequestCancelled{request});
     if (was == Phase::kGranted) {
@@ -39,6 +41,10 @@ struct Lease::State {
   InstanceId instance;
   std::optional<Error> error;
   std::function<void()> on_cut;
+  std::function<void()> on_preempt;
+  bool preempted = false;  // since it was taken last
+  bool preemptible = false;
+  bool began = false;  // to answer, since it was granted last
   TimePoint asked_at;
   TimePoint granted_at;
 };
@@ -64,6 +70,20 @@ void Lease::on_cut(std::function<void()> call) {
   state_->on_cut = std::move(call);
 }
 
+void Lease::began() const {
+  if (!state_->preemptible || state_->phase != State::Phase::kGranted || std::exchange(state_->began, true))
+    return;
+  state_->shared->post(AnswerBegan{state_->request});
+}
+
+bool Lease::preempted() const {
+  return state_ && state_->preempted;
+}
+void Lease::on_preempt(std::function<void()> call) {
+  if (state_->preempted) return call();
+  state_->on_preempt = std::move(call);
+}
+
 Duration Lease::waited() const {
   return state_->granted_at - state_->asked_at;
 }
@@ -86,12 +106,19 @@ Leases::Leases(boost::asio::any_io_executor executor, Post post, Now now)
 Leases::Ticket Leases::ask(Wish wish) {
   auto state = std::make_shared<Lease::State>(shared_, RequestId(++shared_->last));
   shared_->states.emplace(state->request, state);
+  state->preemptible = wish.preemptible;
   Ticket ticket(state);
   shared_->post(RequestArrived{.request = state->request,
                                .model = std::move(wish.model),
                                .priority = wish.priority,
-                               .deadline = wish.deadline});
+                               .deadline = wish.deadline,
+                               .preemptible = wish.preemptible});
   return ticket;
+}
+
+Leases::Ticket Leases::again(Lease lease) {
+  LM_ASSERT(lease.preempted(), "only who was preempted waits again");
+  return Ticket(std::exchange(lease.state_, nullptr));
 }
 
 Leases::Ticket::~Ticket() {
@@ -103,13 +130,14 @@ bool Leases::Ticket::decided() const {
 }
 
 Task<bool> Leases::Ticket::wait(Duration limit) {
-  const auto state = state_;
-  co_return co_await state->decided.wait(limit);
+  const Latch decided = state_->decided;  // a preemption puts another one in its place
+  co_return co_await decided.wait(limit);
 }
 
 Result<Lease> Leases::Ticket::take() {
   LM_ASSERT(state_ && decided(), "a ticket is taken once, when it was decided");
   auto state = std::exchange(state_, nullptr);
+  state->preempted = false;
   if (state->phase == Lease::State::Phase::kGranted) return Lease(std::move(state));
   Error error = *state->error;
   state->end();
@@ -128,6 +156,7 @@ void Leases::grant(const GrantLease& command) {
   state->model = command.model;
   state->instance = command.instance;
   state->granted_at = shared_->now();
+  state->began = false;
   ++shared_->held;
   state->decided.open();
 }
@@ -152,8 +181,30 @@ void Leases::cut(const CutRequests& command) {
   }
 }
 
+// The arbiter hears of it at once, whatever its holder waits for: a client that reads slowly must not keep
+// others from the memory.
+void Leases::preempt(const PreemptRequests& command) {
+  for (const RequestId request : command.requests) {
+    const auto it = shared_->states.find(request);
+    const auto state = it == shared_->states.end() ? nullptr : it->second.lock();
+    if (!state || state->phase != Lease::State::Phase::kGranted) continue;  // it has ended, and said so
+    --shared_->held;
+    ++shared_->preemptions;
+    state->phase = Lease::State::Phase::kWaiting;
+    state->preempted = true;
+    state->asked_at = shared_->now();
+    state->decided = Latch(shared_->executor);
+    shared_->post(RequestPreempted{request});
+    if (const auto call = std::exchange(state->on_preempt, nullptr)) call();
+  }
+}
+
 std::size_t Leases::held() const {
   return shared_->held;
+}
+
+std::uint64_t Leases::preemptions() const {
+  return shared_->preemptions;
 }
 
 }  // namespace lm::runtime

@@ -31,6 +31,13 @@ class Lease {
   std::optional<Error> cut() const;
   // Calls back when it is taken back while it is held; set once. Not called after release().
   void on_cut(std::function<void()> call);
+  // The first piece of its answer, or of this part of it, has come: the arbiter is told where that matters.
+  void began() const;
+  // Its answer is to be broken off and continued later: it waits again, and Leases::again() says for what.
+  // One whose answer ended all the same is released like any other.
+  bool preempted() const;
+  // Calls back when it is preempted, at once where it was; set once for each grant.
+  void on_preempt(std::function<void()> call);
   // How long it was waited for.
   Duration waited() const;
   TimePoint granted_at() const;
@@ -55,6 +62,7 @@ class Leases {
     ModelId model;
     PriorityClass priority = PriorityClass::kInteractive;
     std::optional<TimePoint> deadline;
+    bool preemptible = false;  // whoever asks watches on_preempt()
   };
   // A wish that was told to the arbiter: a ticket that is dropped unanswered takes it back, one that was
   // granted and not taken ends the lease.
@@ -74,12 +82,16 @@ class Leases {
     std::shared_ptr<Lease::State> state_;
   };
   Ticket ask(Wish wish);
+  // The wait of a lease that was preempted, which must be; for its next grant.
+  static Ticket again(Lease lease);
 
   void grant(const GrantLease& command);
   void reject(const RejectRequest& command);
   void cut(const CutRequests& command);
+  void preempt(const PreemptRequests& command);
 
   std::size_t held() const;
+  std::uint64_t preemptions() const;  // ever
 
  private:
   friend class Lease;

@@ -116,5 +116,100 @@ TEST_F(LeasesTest, AWaitWakesWhenDecided) {
   EXPECT_TRUE(woke);
 }
 
+TEST_F(LeasesTest, APreemptedLeaseWaitsAgain) {
+  auto ticket = leases.ask({.model = ModelId("m"), .preemptible = true});
+  const RequestId request = last_request();
+  EXPECT_TRUE(std::get<RequestArrived>(posted.back()).preemptible);
+  leases.grant(grant_of(request));
+  auto lease = ticket.take();
+  int calls = 0;
+  lease->on_preempt([&] { ++calls; });
+  EXPECT_FALSE(lease->preempted());
+  lease->began();
+  lease->began();
+  EXPECT_EQ(count<AnswerBegan>(), 1);
+  leases.preempt({InstanceId(1), {request}});
+  EXPECT_EQ(calls, 1);
+  EXPECT_TRUE(lease->preempted());
+  EXPECT_EQ(leases.held(), 0U);
+  EXPECT_EQ(leases.preemptions(), 1U);
+  EXPECT_EQ(count<RequestPreempted>(), 1);
+
+  auto again = Leases::again(*std::move(lease));
+  EXPECT_FALSE(again.decided());
+  leases.grant({request, InstanceId(2), Generation(2), ModelId("m")});
+  ASSERT_TRUE(again.decided());
+  {
+    const auto resumed = again.take();
+    ASSERT_TRUE(resumed);
+    EXPECT_FALSE(resumed->preempted());
+    resumed->began();
+    EXPECT_EQ(count<AnswerBegan>(), 2) << "each part begins";
+    EXPECT_EQ(resumed->instance(), InstanceId(2));
+    EXPECT_EQ(leases.held(), 1U);
+  }
+  EXPECT_EQ(count<LeaseReleased>(), 1);
+  EXPECT_EQ(count<RequestCancelled>(), 0);
+}
+
+TEST_F(LeasesTest, APreemptedAnswerThatEndedAllTheSameTakesItsWaitBack) {
+  const auto run = [this](bool granted_again) {
+    auto ticket = leases.ask({.model = ModelId("m"), .preemptible = true});
+    const RequestId request = last_request();
+    leases.grant(grant_of(request));
+    auto lease = ticket.take();
+    leases.preempt({InstanceId(1), {request}});
+    if (granted_again) leases.grant({request, InstanceId(2), Generation(2), ModelId("m")});
+  };
+  run(false);
+  EXPECT_EQ(count<RequestCancelled>(), 1);
+  EXPECT_EQ(count<LeaseReleased>(), 0);
+  run(true);
+  EXPECT_EQ(count<RequestCancelled>(), 1);
+  EXPECT_EQ(count<LeaseReleased>(), 1);
+  EXPECT_EQ(leases.held(), 0U);
+}
+
+TEST_F(LeasesTest, WhoWatchesTooLateIsCalledAtOnce) {
+  auto ticket = leases.ask({.model = ModelId("m"), .preemptible = true});
+  leases.grant(grant_of(last_request()));
+  auto lease = ticket.take();
+  leases.preempt({InstanceId(1), {std::get<RequestArrived>(posted.front()).request}});
+  int calls = 0;
+  lease->on_preempt([&] { ++calls; });
+  EXPECT_EQ(calls, 1);
+}
+
+// Between the grant and the moment in which whoever waits looks.
+TEST_F(LeasesTest, AGrantThatIsPreemptedBeforeItIsTakenIsWaitedForAgain) {
+  auto ticket = leases.ask({.model = ModelId("m"), .preemptible = true});
+  const RequestId request = last_request();
+  leases.grant(grant_of(request));
+  leases.preempt({InstanceId(1), {request}});
+  EXPECT_FALSE(ticket.decided());
+  leases.grant({request, InstanceId(2), Generation(2), ModelId("m")});
+  auto lease = ticket.take();
+  ASSERT_TRUE(lease);
+  EXPECT_FALSE(lease->preempted()) << "nothing had been given";
+}
+
+TEST_F(LeasesTest, APreemptedWaitCanBeRejected) {
+  auto ticket = leases.ask({.model = ModelId("m"), .preemptible = true});
+  const RequestId request = last_request();
+  leases.grant(grant_of(request));
+  auto lease = ticket.take();
+  leases.preempt({InstanceId(1), {request}});
+  auto again = Leases::again(*std::move(lease));
+  leases.reject({request, Error{.code = ErrorCode::kUnavailable,
+                                .message = "no",
+                                .reason = "model_held",
+                                .fields = {},
+                                .retry_after = {}}});
+  const auto result = again.take();
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().reason, "model_held");
+  EXPECT_EQ(count<LeaseReleased>() + count<RequestCancelled>(), 0);
+}
+
 }  // namespace
 }  // namespace lm::runtime

@@ -62,7 +62,7 @@ std::vector<Error::Field> fields_of(std::string_view text) {
 }
 
 std::optional<DecisionKind> kind_from(std::string_view text) {
-  for (int i = 0; i <= static_cast<int>(DecisionKind::kSwitch); ++i) {
+  for (int i = 0; i <= static_cast<int>(DecisionKind::kPreempt); ++i) {
     if (to_string(static_cast<DecisionKind>(i)) == text) return static_cast<DecisionKind>(i);
   }
   return std::nullopt;

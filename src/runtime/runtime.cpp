@@ -118,6 +118,8 @@ struct Runtime::Impl {
         keeper.used(grant->instance);
         checkpoints.granted(grant->request, grant->instance);
       }
+      if (const auto* preempted = std::get_if<PreemptRequests>(&command))
+        keeper.preempted(preempted->instance);
       if (const auto* news = std::get_if<PublishState>(&command)) {
         if (news->state == InstanceState::kReady) {
           ready.insert(news->model);
@@ -151,8 +153,9 @@ struct Runtime::Impl {
   // Everything that requests tell passes here on its way to the arbiter.
   void on_request(Event event) {
     if (const auto* arrived = std::get_if<RequestArrived>(&event)) look_before(arrived->model);
-    const auto* released = std::get_if<LeaseReleased>(&event);
-    const std::optional<RequestId> request = released ? std::optional(released->request) : std::nullopt;
+    std::optional<RequestId> request;
+    if (const auto* released = std::get_if<LeaseReleased>(&event)) request = released->request;
+    if (const auto* preempted = std::get_if<RequestPreempted>(&event)) request = preempted->request;
     loop.post(std::move(event));
     if (request) checkpoints.released(*request);
   }
@@ -413,6 +416,9 @@ Task<> Runtime::look_before(ModelId model) {
 Leases::Ticket Runtime::ask(Leases::Wish wish) {
   return impl_->leases.ask(std::move(wish));
 }
+std::uint64_t Runtime::preemptions() const {
+  return impl_->leases.preemptions();
+}
 std::shared_ptr<http::Client> Runtime::worker(InstanceId instance) const {
   return impl_->workers->client(instance);
 }
@@ -432,6 +438,7 @@ std::optional<backend::WorkerReport> Runtime::report(InstanceId instance) const 
 }
 
 void Runtime::answer_began(const Lease& lease) {
+  lease.began();
   impl_->on_first_byte(lease.model(), lease.instance(), impl_->clock.now() - lease.granted_at());
 }
 

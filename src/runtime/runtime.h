@@ -86,6 +86,8 @@ class Runtime {
   // before anything makes room for it.
   Task<> look_before(ModelId model);
   Leases::Ticket ask(Leases::Wish wish);
+  // Answers that were set aside so that others come to their turn.
+  std::uint64_t preemptions() const;
   // The connections to a ready instance's worker; null where it is gone.
   std::shared_ptr<http::Client> worker(InstanceId instance) const;
   // The way to the upstream that answers for a model; empty: it is ours, or its upstream is gone.

@@ -322,7 +322,7 @@ std::optional<wire::SaveStates> StateKeeper::save(const backend::LoadOrder& orde
   wire::SaveStates what;
   what.id = ++last_id_;
   what.name = fmt::format("{:x}-{}", seams_.unix_ms(), what.id);
-  what.least_tokens = kLeastTokens;
+  what.least_tokens = preempted_.contains(order.instance) ? 1 : kLeastTokens;
   // The budget is that of all together; the others make room for what is new once it is there.
   if (!options_.memory.empty() && options_.memory_budget > Bytes() && !closing_)
     what.places.push_back({.folder = options_.memory, .limit = options_.memory_budget});
@@ -410,6 +410,7 @@ void StateKeeper::forget_loaded(const backend::LoadOrder& order) {
 void StateKeeper::ended(const backend::LoadOrder& order) {
   forget_loaded(order);
   used_.erase(order.instance);
+  preempted_.erase(order.instance);
   handed_out_.erase(order.instance);
   // Now that nobody writes them any more.
   if (const auto it = unfinished_.find(order.instance); it != unfinished_.end()) {

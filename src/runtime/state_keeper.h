@@ -52,6 +52,9 @@ class StateKeeper final : public backend::Conversations {
 
   // A request of this instance begins: what was saved of it will be out of date.
   void used(InstanceId instance);
+  // Answers of this instance were broken off: what they have is saved at its end however little it is. Read
+  // again in one piece it would round otherwise, and the answer go on otherwise.
+  void preempted(InstanceId instance) { preempted_.insert(instance); }
 
   // From now on what is saved must outlive the daemon.
   void prepare_close() { closing_ = true; }
@@ -105,6 +108,7 @@ class StateKeeper final : public backend::Conversations {
   std::map<ModelId, InstanceId> loaded_;
   std::map<InstanceId, std::vector<std::filesystem::path>> handed_out_;  // being restored
   std::set<InstanceId> used_;                                            // since they were saved
+  std::set<InstanceId> preempted_;
   std::map<InstanceId, std::vector<std::string>> unfinished_;  // names of saves that came to nothing
   Bytes told_;
   double disk_rate_ = 500e6;  // bytes a second, until a copy has shown

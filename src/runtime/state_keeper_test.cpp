@@ -116,6 +116,16 @@ TEST_F(StateKeeperTest, AnUnusedLifeIsNotSavedAgain) {
   EXPECT_FALSE(keeper->save(order("a", 2), Occasion::kEnding)) << "nothing new since";
 }
 
+TEST_F(StateKeeperTest, WhatWasBrokenOffIsSavedHoweverLittleItIs) {
+  const auto keeper = open(mib(10), Bytes());
+  keeper->used(InstanceId(1));
+  EXPECT_EQ(keeper->save(order("a", 1), Occasion::kEnding)->least_tokens, 64);
+  keeper->ended(order("a", 1));
+  keeper->used(InstanceId(2));
+  keeper->preempted(InstanceId(2));
+  EXPECT_EQ(keeper->save(order("a", 2), Occasion::kEnding)->least_tokens, 1);
+}
+
 TEST_F(StateKeeperTest, ANewSaveReplacesTheOldOne) {
   const auto keeper = open(mib(10), Bytes());
   live(*keeper, "a", {100, 100});

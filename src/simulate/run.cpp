@@ -37,7 +37,7 @@ class VirtualMachine {
  private:
   // What will happen of itself, unless its worker is gone by then.
   struct Due {
-    enum class What : std::uint8_t { kPredicted, kLoaded, kExited, kReleased, kAnswered, kCut };
+    enum class What : std::uint8_t { kPredicted, kLoaded, kExited, kReleased, kAnswered, kCut, kSetAside };
     TimePoint at;
     std::uint64_t order;  // of two at the same time, the one that was set going first
     What what;
@@ -49,6 +49,7 @@ class VirtualMachine {
     std::size_t model;
     TimePoint ordered_at;
     bool stopping = false;
+    bool sets_aside = false;  // answers, before it ends
   };
 
   void configure(const Settings& settings) {
@@ -109,7 +110,8 @@ class VirtualMachine {
         RequestId(i + 1),
         ModelId(machine_.models[asked_[static_cast<std::size_t>(workload_.arrivals[i].model)]].name),
         PriorityClass::kInteractive,
-        {}});
+        {},
+        machine_.set_aside.has_value()});
     if (next_arrival_ == workload_.arrivals.size()) run_.demand = arbiter_.snapshot(now_).demand;
   }
 
@@ -142,10 +144,27 @@ class VirtualMachine {
         return;
       }
       case Due::What::kAnswered:
-        return end_answer(due.id, Answered::Fate::kAnswered);
+        // Of an answer that was set aside meanwhile: it ends later.
+        if (const auto answer = answering_.find(due.id); answer != answering_.end() && answer->second == due.at)
+          end_answer(due.id, Answered::Fate::kAnswered);
+        return;
+      case Due::What::kSetAside:
+        return set_aside(due.id);
       case Due::What::kCut:
         return end_answer(due.id, Answered::Fate::kCut);
     }
+  }
+
+  void set_aside(std::uint64_t request) {
+    Answered& answer = run_.answers[request - 1];
+    if (answer.fate != Answered::Fate::kAnswering) return;  // it ended in the same moment
+    answer.fate = Answered::Fate::kWaiting;
+    aside_.insert_or_assign(request, answering_.at(request) - now_);
+    answering_.erase(request);
+    const std::size_t model = asked_[static_cast<std::size_t>(workload_.arrivals[request - 1].model)];
+    ++run_.models[model].preempted;
+    ++waiting_aside_[ModelId(machine_.models[model].name)];
+    tell(RequestPreempted{RequestId(request)});
   }
 
   void end_answer(std::uint64_t request, Answered::Fate fate) {
@@ -153,6 +172,7 @@ class VirtualMachine {
     if (answer.fate != Answered::Fate::kAnswering) return;  // it was cut off before
     answer.fate = fate;
     answer.ended = now_.time_since_epoch();
+    answering_.erase(request);
     --left_;
     tell(LeaseReleased{RequestId(request)});
   }
@@ -188,16 +208,20 @@ class VirtualMachine {
     const std::size_t model = by_name_.at(c.model);
     workers_.insert_or_assign(
         c.instance,
-        Worker{.generation = c.generation, .model = model, .ordered_at = now_, .stopping = false});
+        Worker{.generation = c.generation, .model = model, .ordered_at = now_});
     ++run_.models[model].loads;
     run_.models[model].moved += machine_.models[model].memory;
-    set_going(now_ + machine_.models[model].load, Due::What::kLoaded, c.instance.value());
+    Duration load = machine_.models[model].load;
+    if (waiting_aside_.contains(c.model)) load += *machine_.set_aside;
+    set_going(now_ + load, Due::What::kLoaded, c.instance.value());
   }
   void carry_out(const StopInstance& c) {
     const auto worker = workers_.find(c.instance);
     if (worker == workers_.end() || worker->second.stopping) return;
     worker->second.stopping = true;
-    set_going(now_ + machine_.models[worker->second.model].unload, Due::What::kExited, c.instance.value());
+    Duration unload = machine_.models[worker->second.model].unload;
+    if (worker->second.sets_aside) unload += *machine_.set_aside;
+    set_going(now_ + unload, Due::What::kExited, c.instance.value());
   }
   void carry_out(const MeasureRelease& c) {
     set_going(c.not_before, Due::What::kReleased, c.instance.value());
@@ -205,20 +229,37 @@ class VirtualMachine {
   void carry_out(const GrantLease& c) {
     Answered& answer = run_.answers[c.request.value() - 1];
     LM_ASSERT(answer.fate == Answered::Fate::kWaiting, "a request is answered once");
+    const std::uint64_t id = c.request.value();
     answer.fate = Answered::Fate::kAnswering;
-    answer.granted = now_.time_since_epoch();
-    set_going(now_ + service(c.request.value()), Due::What::kAnswered, c.request.value());
+    Duration left = service(id);
+    if (const auto aside = aside_.find(id); aside != aside_.end()) {
+      left = aside->second;
+      aside_.erase(aside);
+      if (--waiting_aside_.at(c.model) == 0) waiting_aside_.erase(c.model);
+    } else {
+      answer.granted = now_.time_since_epoch();
+    }
+    answering_.insert_or_assign(id, now_ + left);
+    set_going(now_ + left, Due::What::kAnswered, id);
   }
   void carry_out(const RejectRequest& c) {
     Answered& answer = run_.answers[c.request.value() - 1];
     LM_ASSERT(answer.fate == Answered::Fate::kWaiting, "a request is answered once");
     answer.fate = Answered::Fate::kRefused;
+    aside_.erase(c.request.value());
     answer.ended = now_.time_since_epoch();
     --left_;
   }
   void carry_out(const CutRequests& c) {
     for (const RequestId request : c.requests) set_going(now_, Due::What::kCut, request.value());
   }
+  void carry_out(const PreemptRequests& c) {
+    Worker& worker = workers_.at(c.instance);
+    worker.sets_aside = true;
+    for (const RequestId request : c.requests)
+      set_going(now_, Due::What::kSetAside, request.value());
+  }
+  void carry_out(const DropStates&) { LM_ASSERT(false, "no conversations are kept here"); }
   void carry_out(const ArmTimer& c) { timer_ = c.at; }
   void carry_out(const EvictUpstream&) { LM_ASSERT(false, "there is no upstream here"); }
   void carry_out(const FinishShutdown&) { LM_ASSERT(false, "nobody shuts this machine down"); }
@@ -239,6 +280,9 @@ class VirtualMachine {
   std::map<ModelId, std::size_t> by_name_;
   std::map<InstanceId, std::pair<Generation, std::size_t>> predictions_;
   std::map<InstanceId, Worker> workers_;
+  std::map<std::uint64_t, TimePoint> answering_;  // requests, until when
+  std::map<std::uint64_t, Duration> aside_;       // requests that were set aside, with what is left of them
+  std::map<ModelId, int> waiting_aside_;          // how many of each model
   std::priority_queue<Due, std::vector<Due>, std::greater<>> agenda_;
   std::optional<TimePoint> timer_;
   TimePoint now_{};

@@ -93,11 +93,11 @@ void describe(auto& f, Like<Settings::Residency> auto& v) {
   f("mode", mode)("linger", linger)("max_loaded", max_loaded)("keep_alive", keep_alive);
 }
 void describe(auto& f, Like<Settings::Scheduling> auto& v) {
-  auto& [policy, quantum_min, quantum_factor, cap_interactive, cap_batch, wait_interactive, wait_batch,
+  auto& [policy, quantum_min, quantum_factor, cap_interactive, cap_batch, wait_interactive, wait_batch, drain,
          queue_per_model, queue_total] = v;
   f("policy", policy)("quantum_min", quantum_min)("quantum_factor", quantum_factor)("age_cap_interactive", cap_interactive);
   f("age_cap_batch", cap_batch)("wait_interactive", wait_interactive)("wait_batch", wait_batch);
-  f("queue_per_model", queue_per_model)("queue_total", queue_total);
+  f("drain", drain)("queue_per_model", queue_per_model)("queue_total", queue_total);
 }
 void describe(auto& f, Like<Settings::Limits> auto& v) {
   auto& [drain_unload, drain_evict, stop_grace, release_cap, yield, load_silence, retry_first, retry_most] =
@@ -116,14 +116,23 @@ void describe(auto& f, Like<DesiredRestored::Hold> auto& v) {
 }
 
 void describe(auto& f, Like<RequestArrived> auto& v) {
-  auto& [request, model, priority, deadline] = v;
+  auto& [request, model, priority, deadline, preemptible] = v;
   f("request", request)("model", model)("priority", priority)("deadline", deadline);
+  f("preemptible", preemptible);
 }
 void describe(auto& f, Like<RequestCancelled> auto& v) {
   auto& [request] = v;
   f("request", request);
 }
+void describe(auto& f, Like<AnswerBegan> auto& v) {
+  auto& [request] = v;
+  f("request", request);
+}
 void describe(auto& f, Like<LeaseReleased> auto& v) {
+  auto& [request] = v;
+  f("request", request);
+}
+void describe(auto& f, Like<RequestPreempted> auto& v) {
   auto& [request] = v;
   f("request", request);
 }

@@ -91,10 +91,12 @@ std::vector<Event> events() {
   const RequestId r(6);
   const ModelId m("tiny");
   return {
-      RequestArrived{r, m, PriorityClass::kBatch, TimePoint(milliseconds(99))},
-      RequestArrived{r, m, PriorityClass::kInteractive, std::nullopt},
+      RequestArrived{r, m, PriorityClass::kBatch, TimePoint(milliseconds(99)), true},
+      RequestArrived{r, m, PriorityClass::kInteractive, std::nullopt, false},
       RequestCancelled{r},
+      AnswerBegan{r},
       LeaseReleased{r},
+      RequestPreempted{r},
       LoadWanted{job, m, "command line", true},
       UnloadWanted{job, m, "discord:1234", true, 1'700'000'000'000},
       UnloadWanted{job, std::nullopt, "x", false, 0},

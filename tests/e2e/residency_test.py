@@ -104,7 +104,7 @@ class Turns(DaemonTest):
 
     def test_a_victim_drains_before_it_goes(self):
         daemon = self.start({"a1": fake_model(token_ms=100, tokens=15), "b2": fake_model(tokens=1)},
-                            config=ONE_AT_A_TIME)
+                            config=ONE_AT_A_TIME.replace("quantum_factor: 0", "quantum_factor: 0, drain: 1min"))
         log = daemon.events()
         stream = daemon.chat_stream("a1")
         self.assertIsNotNone(stream.event())

@@ -70,18 +70,30 @@ std::vector<std::string> split(const std::string& sentence) {
   return words;
 }
 
+// What of its answer the request has already, where it asks for the rest.
+std::string already_said(const json::object& body) {
+  const auto* wanted = body.if_contains("continue_final_message");
+  return wanted != nullptr && *wanted == true ? last_said(body) : std::string();
+}
+
 // The tokens of an answer, each with the space before it.
 std::vector<std::string> tokens_of(const Behaviour& behaviour, const json::object& body) {
+  const std::string said = already_said(body);
   std::vector<std::string> words = split(behaviour.echo ? last_said(body) : behaviour.say);
   int count =
       integer(body, "fake_tokens", behaviour.echo ? static_cast<int>(words.size()) : behaviour.tokens);
-  for (const char* key : {"max_tokens", "max_completion_tokens", "max_output_tokens"})
-    count = std::min(count, integer(body, key, count));
   std::vector<std::string> tokens;
+  std::size_t length = 0;
   for (int i = 0; i < count; ++i) {
     std::string word =
         words.empty() ? fmt::format("w{}", i) : words[static_cast<std::size_t>(i) % words.size()];
-    tokens.push_back(i == 0 ? word : " " + word);
+    std::string token = i == 0 ? word : " " + word;
+    length += token.size();
+    if (length > said.size()) tokens.push_back(std::move(token));
+  }
+  for (const char* key : {"max_tokens", "max_completion_tokens", "max_output_tokens"}) {
+    const int most = integer(body, key, static_cast<int>(tokens.size()));
+    if (most < static_cast<int>(tokens.size())) tokens.resize(static_cast<std::size_t>(std::max(0, most)));
   }
   return tokens;
 }
@@ -90,12 +102,12 @@ std::vector<std::string> tokens_of(const Behaviour& behaviour, const json::objec
 struct Shape {
   std::function<std::string(const std::string& alias)> begin;
   std::function<std::string(const std::string& alias, const std::string& token)> token;
-  std::function<std::string(const std::string& alias, int count)> end;
+  std::function<std::string(const std::string& alias, int count, int prompt)> end;
   std::function<json::object(const std::string& alias, const std::string& all, int count)> whole;
 };
 
-json::object usage(int count) {
-  return {{"prompt_tokens", 1}, {"completion_tokens", count}, {"total_tokens", count + 1}};
+json::object usage(int count, int prompt = 1) {
+  return {{"prompt_tokens", prompt}, {"completion_tokens", count}, {"total_tokens", count + prompt}};
 }
 
 std::string data(const json::object& object) {
@@ -123,9 +135,9 @@ Shape chat_shape() {
                 return data(chat_chunk(alias, {{"content", token}}, nullptr));
               },
           .end =
-              [](const std::string& alias, int count) {
+              [](const std::string& alias, int count, int prompt) {
                 json::object last = chat_chunk(alias, {}, "stop");
-                last["usage"] = usage(count);
+                last["usage"] = usage(count, prompt);
                 return data(last) + "data: [DONE]\n\n";
               },
           .whole = [](const std::string& alias, const std::string& all, int count) -> json::object {
@@ -152,7 +164,7 @@ Shape completion_shape() {
   return {.begin = [](const std::string&) { return std::string(); },
           .token = [object](const std::string& alias,
                             const std::string& token) { return data(object(alias, token, nullptr)); },
-          .end = [object](const std::string& alias,
+          .end = [object](const std::string& alias, int,
                           int) { return data(object(alias, "", "stop")) + "data: [DONE]\n\n"; },
           .whole =
               [object](const std::string& alias, const std::string& all, int count) {
@@ -188,7 +200,7 @@ Shape messages_shape() {
                               {"delta", {{"type", "text_delta"}, {"text", token}}}});
               },
           .end =
-              [](const std::string&, int count) {
+              [](const std::string&, int count, int) {
                 return named({{"type", "content_block_stop"}, {"index", 0}}) +
                        named({{"type", "message_delta"},
                               {"delta", {{"stop_reason", "end_turn"}, {"stop_sequence", nullptr}}},
@@ -222,7 +234,7 @@ Shape responses_shape() {
             return named({{"type", "response.output_text.delta"}, {"delta", token}});
           },
       .end =
-          [response](const std::string& alias, int) {
+          [response](const std::string& alias, int, int) {
             return named({{"type", "response.completed"}, {"response", response(alias, "", "completed")}});
           },
       .whole = [response](const std::string& alias, const std::string& all,
@@ -328,7 +340,8 @@ http::Router Answers::router() const {
       }
       const int count = static_cast<int>(tokens.size());
       if (stream) {
-        if (!co_await exchange.end(shape.end(state->alias, count))) co_return;
+        const int prompt = 1 + static_cast<int>(split(already_said(*body)).size());
+        if (!co_await exchange.end(shape.end(state->alias, count, prompt))) co_return;
       } else {
         co_await respond_json(exchange, shape.whole(state->alias, all, count));
       }
