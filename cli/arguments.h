@@ -83,6 +83,7 @@ struct SimulateOptions {
   std::optional<Duration> swap;  // of every model: to load it, the unload being free
   std::optional<double> quantum_factor;
   std::optional<Duration> quantum_min, age_cap, drain;
+  bool no_preemption = false;
   std::optional<int> queue;           // the most that wait for one model
   std::optional<double> scale, load;  // so many times the load; so much of what the machine can answer
   std::optional<Duration> horizon;

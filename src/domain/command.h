@@ -164,9 +164,9 @@ struct ArmTimer {
 struct FinishShutdown {};
 
 using Command = std::variant<PredictFootprint, StartLoad, BeginDrain, CutRequests, PreemptRequests,
-                             StopInstance, EvictUpstream, DropStates, MeasureRelease, GrantLease, RejectRequest,
-                             FinishJob, RecordFootprint, RecordDecision, PublishState, PublishSwitch,
-                             RecordHold, RecordPin, ArmTimer, FinishShutdown>;
+                             StopInstance, EvictUpstream, DropStates, MeasureRelease, GrantLease,
+                             RejectRequest, FinishJob, RecordFootprint, RecordDecision, PublishState,
+                             PublishSwitch, RecordHold, RecordPin, ArmTimer, FinishShutdown>;
 using Commands = std::vector<Command>;
 
 std::string_view name_of(const Command& command);

@@ -42,7 +42,8 @@ struct Machine {
   std::vector<SimulatedDevice> devices = {{.name = "gpu", .memory = gib(12), .headroom = {}}};
   SimulatedModel defaults;  // of models that a workload names and nobody has described
   std::vector<SimulatedModel> models;
-  // What it costs to set a model's running answers aside, and again to take them up. Empty: they are waited for.
+  // What it costs to set a model's running answers aside, and again to take them up. Empty: they are waited
+  // for.
   std::optional<Duration> set_aside;
 
   const SimulatedDevice* find_device(std::string_view name) const;  // of an empty name: the first

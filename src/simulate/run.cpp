@@ -145,7 +145,8 @@ class VirtualMachine {
       }
       case Due::What::kAnswered:
         // Of an answer that was set aside meanwhile: it ends later.
-        if (const auto answer = answering_.find(due.id); answer != answering_.end() && answer->second == due.at)
+        if (const auto answer = answering_.find(due.id);
+            answer != answering_.end() && answer->second == due.at)
           end_answer(due.id, Answered::Fate::kAnswered);
         return;
       case Due::What::kSetAside:
@@ -206,9 +207,8 @@ class VirtualMachine {
   }
   void carry_out(const StartLoad& c) {
     const std::size_t model = by_name_.at(c.model);
-    workers_.insert_or_assign(
-        c.instance,
-        Worker{.generation = c.generation, .model = model, .ordered_at = now_});
+    workers_.insert_or_assign(c.instance,
+                              Worker{.generation = c.generation, .model = model, .ordered_at = now_});
     ++run_.models[model].loads;
     run_.models[model].moved += machine_.models[model].memory;
     Duration load = machine_.models[model].load;
@@ -256,8 +256,7 @@ class VirtualMachine {
   void carry_out(const PreemptRequests& c) {
     Worker& worker = workers_.at(c.instance);
     worker.sets_aside = true;
-    for (const RequestId request : c.requests)
-      set_going(now_, Due::What::kSetAside, request.value());
+    for (const RequestId request : c.requests) set_going(now_, Due::What::kSetAside, request.value());
   }
   void carry_out(const DropStates&) { LM_ASSERT(false, "no conversations are kept here"); }
   void carry_out(const ArmTimer& c) { timer_ = c.at; }

@@ -95,7 +95,8 @@ void describe(auto& f, Like<Settings::Residency> auto& v) {
 void describe(auto& f, Like<Settings::Scheduling> auto& v) {
   auto& [policy, quantum_min, quantum_factor, cap_interactive, cap_batch, wait_interactive, wait_batch, drain,
          queue_per_model, queue_total] = v;
-  f("policy", policy)("quantum_min", quantum_min)("quantum_factor", quantum_factor)("age_cap_interactive", cap_interactive);
+  f("policy", policy)("quantum_min", quantum_min)("quantum_factor", quantum_factor)("age_cap_interactive",
+                                                                                    cap_interactive);
   f("age_cap_batch", cap_batch)("wait_interactive", wait_interactive)("wait_batch", wait_batch);
   f("drain", drain)("queue_per_model", queue_per_model)("queue_total", queue_total);
 }
