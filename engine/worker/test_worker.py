@@ -390,6 +390,29 @@ class Serving(WorkerTest):
         first = worker.request("POST", "/v1/completions", body)[1]["choices"][0]["text"]
         self.assertEqual(worker.request("POST", "/v1/completions", body)[1]["choices"][0]["text"], first)
 
+    def test_a_continuation_keeps_the_answers_own_tokens(self):
+        """A model of random weights hardly ever spells as the tokenizer would."""
+        worker, _ = self.loaded("tiny-chat.gguf", context=512)
+
+        def say(tokens, *said):
+            body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": tokens, "temperature": 0}
+            if said:
+                body["messages"].append({"role": "assistant", "content": said[0]})
+                body.update(continue_final_message=True, add_generation_prompt=False)
+            status, answer = worker.request("POST", "/v1/chat/completions", body)
+            self.assertEqual(status, 200, answer)
+            return answer["choices"][0]["message"]["content"], answer["usage"]["prompt_tokens"], answer["timings"]["cache_n"]
+
+        say(1)  # so that each reads its prompt from the cache: read in one piece it rounds otherwise
+        whole, prompt, _ = say(120)
+        begun, _, _ = say(60)
+        self.assertTrue(whole.startswith(begun))
+        # An answer that is no stream has the part before it, too.
+        text, all_before, cached = say(60, begun)
+        self.assertEqual(text, whole)
+        self.assertEqual(all_before, prompt + 60)
+        self.assertGreaterEqual(cached, prompt + 58)
+
     def test_embedding(self):
         worker, ready = self.loaded("tiny-embed.gguf", "embedding")
         self.assertTrue(ready["capabilities"]["embeddings"])
