@@ -159,6 +159,10 @@ Result<std::string> AnswerSoFar::continued(std::string_view original, std::optio
 
 void AnswerSoFar::measured(int original_prompt, int continued_prompt) {
   prompt_ = original_prompt;
+  // Of plain text each token came as a piece; only characters of several tokens do not. What the model wrote
+  // in other tokens than the tokenizer takes must not count otherwise.
+  const auto is_plain = [](char c) { return static_cast<unsigned char>(c) < 0x80; };
+  if (std::ranges::all_of(content_, is_plain) && std::ranges::all_of(reasoning_, is_plain)) return;
   given_ = std::max(given_, continued_prompt - original_prompt);
 }
 

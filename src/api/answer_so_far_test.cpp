@@ -98,11 +98,19 @@ TEST_F(Chat, ARoleThatWasNotToldYetIsTold) {
   EXPECT_NE(fresh.rewrite(event(chunk(kRole))), "");
 }
 
-TEST_F(Chat, TheUsageIsOfTheWhole) {
+TEST_F(Chat, PlainTextHasAsManyTokensAsPieces) {
   so_far.break_off({});
-  so_far.measured(20, 23);  // one of the characters was two tokens
-  EXPECT_EQ(json::parse(*so_far.continued(kRequest, {})).at("max_tokens"), 7);
-  const auto last = data_of(so_far.rewrite(
+  so_far.measured(20, 29);  // the tokenizer would have written it otherwise
+  EXPECT_EQ(json::parse(*so_far.continued(kRequest, {})).at("max_tokens"), 8);
+}
+
+TEST_F(Chat, TheUsageIsOfTheWhole) {
+  AnswerSoFar foreign(Shape::kChat);
+  foreign.keep(chunk(kRole) + chunk(R"({"content":"巴"})") + chunk(R"({"content":"黎"})"));
+  foreign.break_off({});
+  foreign.measured(20, 23);  // one of the characters was two tokens
+  EXPECT_EQ(json::parse(*foreign.continued(kRequest, {})).at("max_tokens"), 7);
+  const auto last = data_of(foreign.rewrite(
       event("data: {\"choices\":[],\"id\":\"x\",\"usage\":{\"prompt_tokens\":23,\"completion_tokens\":7,"
             "\"total_tokens\":30,\"prompt_tokens_details\":{\"cached_tokens\":22}},"
             "\"timings\":{\"predicted_n\":7,\"predicted_ms\":70.0,\"prompt_n\":1}}\n\n")));
@@ -154,6 +162,7 @@ TEST_F(Chat, AFinishThatWasToldNeedsNoMore) {
 }
 
 TEST_F(Chat, WhoHasAllItsTokensIsEndedByLength) {
+  for (int i = 0; i < 8; ++i) so_far.keep(chunk(R"({"content":" w"})"));
   so_far.break_off({});
   so_far.measured(20, 30);
   ASSERT_TRUE(so_far.continued(kRequest, {}));
