@@ -10,6 +10,9 @@
 namespace lm::core {
 namespace {
 
+// Of an end of a turn whose answers cannot be set aside, so much counts as the cost of the change.
+constexpr Duration kMostDrain = std::chrono::seconds(20);
+
 Error unavailable(std::string message, std::string reason, std::optional<Duration> retry_after = {}) {
   return {.code = ErrorCode::kUnavailable,
           .message = std::move(message),
@@ -406,11 +409,12 @@ void Arbiter::on(const LoadSucceeded& e) {
   if (!entry->is_seat()) entry->failures = 0;
   entry->learned = Footprint{e.held, FootprintSource::kMeasured};
   if (instance.committed) {
-    // While others' answers end, the device works: of that, no more is a cost than a turn's end may take.
-    // Else one long answer would stretch every quantum.
+    // What others' answers take to end belongs to the cost, but while they do the device works: one long
+    // answer is not to stretch every quantum.
     const TimePoint drained = instance.drained.value_or(*instance.committed);
     const Duration drain = std::max(Duration(), drained - *instance.committed);
-    const Duration cost = now_ - *instance.committed - drain + std::min(drain, settings_.scheduling.drain);
+    const Duration cost = now_ - *instance.committed - drain +
+                          std::min(drain, std::max(settings_.scheduling.drain, kMostDrain));
     swap_cost_ = from_seconds(0.8 * seconds(swap_cost_) + 0.2 * seconds(cost));
   }
   emit(RecordFootprint{entry->model.id, instance.options, *entry->learned, e.took});

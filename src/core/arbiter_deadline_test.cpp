@@ -30,7 +30,7 @@ void expect_all_told(World& world, std::string_view when) {
 }
 
 struct Silence : ::testing::Test {
-  Silence() {
+  Silence() : world(Settings{}) {
     world.add_device("gpu", gib(10));
     world.add_model("a", gib(7));
     world.add_model("b", gib(7));
@@ -141,6 +141,7 @@ TEST_F(Silence, EndsAnExplicitChoiceOfAModelElsewhere) {
   world.fall_silent();
   const JobId job = world.choose("openai_gpt");
   expect_all_told(world, "a worker that does not end when another model is chosen");
+  ASSERT_TRUE(world.of(job).error);
   EXPECT_EQ(world.of(job).error->reason, "worker_not_ended");
 }
 

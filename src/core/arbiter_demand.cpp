@@ -21,10 +21,8 @@ DemandView Arbiter::demand_view(TimePoint now) const {
     if (contends(entry)) wanted.family = entry.model.family;
     models.push_back(std::move(wanted));
   }
-  DeviceBytes others = external_;
-  others.set(host_device(), std::max(Bytes(), others.on(host_device()) - states_measured_));
   // T: the shortest residency that pays for its load, and the load.
-  return thrash_gauge(std::move(models), Ledger(devices_, others, settings_.residency.max_loaded),
+  return thrash_gauge(std::move(models), Ledger(devices_, strangers(), settings_.residency.max_loaded),
                       quantum(settings_.scheduling, swap_cost_) + swap_cost_);
 }
 
