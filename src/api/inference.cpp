@@ -215,11 +215,10 @@ class Inference {
                                 .target = std::string(endpoint_.path),
                                 .headers = headers_for_worker(exchange.request().headers),
                                 .body = std::move(body),
-                                .interruption = {}};
-    if (preemptible) {
-      forward.interruption = std::make_shared<http::Interruption>();
-      lease.on_preempt([interruption = forward.interruption] { interruption->interrupt(); });
-    }
+                                .interruption = std::make_shared<http::Interruption>()};
+    // Cut, the engine gives the slot free within a token: what it holds can be saved before the worker ends.
+    lease.on_cut([interruption = forward.interruption] { interruption->interrupt(); });
+    if (preemptible) lease.on_preempt([interruption = forward.interruption] { interruption->interrupt(); });
     // An answer takes as long as it takes. Who ends it otherwise: the client by leaving, the arbiter by a
     // cut or a preemption, the worker by dying.
     constexpr Duration kForEver = Duration::max();

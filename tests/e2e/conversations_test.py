@@ -93,6 +93,21 @@ class Conversations(DaemonTest):
         _, cached, _ = self.say(daemon, "one", STORY, answer, "And then?")
         self.assertGreaterEqual(cached, prompt - 8, "all but the template's end")
 
+    def test_an_answer_that_is_cut_at_the_end_of_a_drain_is_saved_with_its_slot(self):
+        daemon = self.begin(config() + "limits: {drain_unload: 300ms}\n")
+        self.say(daemon, "one", "Hello", tokens=1)
+        stream = daemon.stream("/v1/chat/completions", {
+            "model": "one", "stream": True, "max_tokens": 1500, "ignore_eos": True,
+            "messages": [{"role": "user", "content": STORY}]})
+        stream.event()
+        began = time.monotonic()
+        self.assertEqual(daemon.unload("one").status, 200)
+        # The engine works on while it is not told: a save would wait for that in vain, for five seconds.
+        self.assertLess(time.monotonic() - began, 4.5)
+        self.assertIn("model_unloaded", str(stream.events()[-1]))
+        stream.close()
+        self.assertEqual(self.metric(daemon, "llm_manager_state_saves_total", result="ok"), 1)
+
     def test_short_talk_is_not_worth_a_file(self):
         daemon = self.begin()
         self.say(daemon, "one", "Hello")
