@@ -315,7 +315,7 @@ TEST_F(UpstreamsTest, LoadsWithTheMeasuredMemory) {
   lab->hold_load = Latch(io.get_executor());
   upstreams->load(InstanceId(7), Generation(3), model_of("a"));
   const auto progressed = await_event<LoadProgressed>();
-  EXPECT_EQ(progressed.stage, LoadStage::kWeights);
+  EXPECT_EQ(progressed.stage, LoadStage::kStarting);
   held = {{host_device(), mib(150)}, {kCard, gib(5)}};
   lab->hold_load.open();
   const auto succeeded = await_event<LoadSucceeded>();

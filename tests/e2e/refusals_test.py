@@ -244,7 +244,7 @@ class Doors(DaemonTest):
     def test_binding_wider_needs_keys(self):
         daemon = self.make({"alpha": fake_model()}, listen="0.0.0.0:0")
         code, text = daemon.run_to_end()
-        self.assertEqual(code, 1, text)
+        self.assertEqual(code, 2, text)
         self.assertIn("key", text)
 
     def test_keys(self):
