@@ -16,6 +16,7 @@
 #include "config/sources.h"
 #include "http/server.h"
 #include "os/file.h"
+#include "os/program_text.h"
 #include "os/signals.h"
 #include "runtime/runtime.h"
 
@@ -140,6 +141,9 @@ class Daemon {
     facts_.started_at = clock_.now();
     log::info("llm-manager {} with engine {}, {} models", version(), runtime_.engine(),
               runtime_.catalog().models().size());
+    // Reading options, YAML and model folders is over: half of the resident memory was code that ran once.
+    if (const auto released = os::release_program_text(); !released)
+      log::debug("code that only the start needed stays in memory: {}", released.error().message);
     fmt::print("listening on http://{}\n", *bound);
     std::fflush(stdout);
     return {};
