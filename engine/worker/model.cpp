@@ -5,6 +5,7 @@
 #include <chrono>
 #include <common.h>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <new>
 #include <optional>
@@ -18,66 +19,112 @@
 #include "engine_log.h"
 #include "load_parameters.h"
 #include "memory_report.h"
+#include "prompt_bound.h"
+#include "refusal.h"
 
 namespace lm::worker {
 namespace {
 
 using SteadyTime = std::chrono::steady_clock::time_point;
 
-// Handlers must not throw; and a header that would make the engine keep a generation alive after its client
-// has left is dropped, since its slot must be free then.
-server_http_context::handler_t guarded(const server_http_context::handler_t& handler) {
-  return [handler](const server_http_req& request) -> server_http_res_ptr {
-    auto& headers = const_cast<server_http_req&>(request).headers;  // it is never const where it is made
-    std::erase_if(headers, [](const auto& header) {
-      return std::ranges::equal(header.first, std::string_view("x-conversation-id"), {},
-                                [](char c) { return std::tolower(c); });
-    });
-    error_type type = ERROR_TYPE_SERVER;
-    std::string message = "unknown error";
-    try {
-      return handler(request);
-    } catch (const std::invalid_argument& e) {
-      type = ERROR_TYPE_INVALID_REQUEST;
-      message = e.what();
-    } catch (const std::exception& e) {
-      message = e.what();
-    } catch (...) {
+// What of a request's text becomes one prompt.
+enum class PromptText { kNothing, kOneString, kEverything };
+
+// A header that would make the engine keep a generation alive after its client has left is dropped, since its
+// slot must be free then.
+void drop_conversation_id(const server_http_req& request) {
+  auto& headers = const_cast<server_http_req&>(request).headers;  // it is never const where it is made
+  std::erase_if(headers, [](const auto& header) {
+    return std::ranges::equal(header.first, std::string_view("x-conversation-id"), {},
+                              [](char c) { return std::tolower(c); });
+  });
+}
+
+server_http_res_ptr refusal(int status, std::string body) {
+  auto response = std::make_unique<server_http_res>();
+  response->status = status;
+  response->data = std::move(body);
+  return response;
+}
+
+// Handlers must not throw.
+server_http_res_ptr answered(const server_http_context::handler_t& handler, const server_http_req& request) {
+  error_type type = ERROR_TYPE_SERVER;
+  std::string message = "unknown error";
+  try {
+    return handler(request);
+  } catch (const std::invalid_argument& e) {
+    type = ERROR_TYPE_INVALID_REQUEST;
+    message = e.what();
+  } catch (const std::exception& e) {
+    message = e.what();
+  } catch (...) {
+  }
+  const int status = type == ERROR_TYPE_INVALID_REQUEST ? 400 : 500;
+  try {
+    return refusal(status, safe_json_to_str({{"error", format_error_response(message, type)}}));
+  } catch (const std::exception&) {
+    return refusal(status, R"({"error":{"message":"an answer could not be written","type":"server_error"}})");
+  }
+}
+
+server_http_context::handler_t guarded(const server_http_context::handler_t& handler, PromptText text = {},
+                                       PromptBound bound = {}) {
+  return [=](const server_http_req& request) -> server_http_res_ptr {
+    drop_conversation_id(request);
+    if (text != PromptText::kNothing) {
+      const TextSize size = text_size(request.body);
+      const std::size_t bytes = text == PromptText::kEverything ? size.all : size.longest;
+      if (bound.is_exceeded_by(bytes))
+        return refusal(400, too_long_for(request.path, bytes, bound.slot_context));
     }
-    auto response = std::make_unique<server_http_res>();
-    response->status = type == ERROR_TYPE_INVALID_REQUEST ? 400 : 500;
-    try {
-      response->data = safe_json_to_str({{"error", format_error_response(message, type)}});
-    } catch (const std::exception&) {
-      response->data =
-          R"({"error":{"code":500,"message":"an answer could not be written","type":"server_error"}})";
-    }
+    auto response = answered(handler, request);
+    if (response->status >= 400 && !response->is_stream())
+      response->data = refusal_for(request.path, std::move(response->data));
     return response;
   };
 }
 
+// Of a model that also sees or hears nothing is known: a picture's text stands for few tokens.
+PromptBound prompt_bound(const server_context_meta& meta, const llama_context* context) {
+  if (meta.has_mtmd) return {};
+  PromptBound bound{.slot_context = static_cast<std::size_t>(meta.slot_n_ctx)};
+  const llama_vocab* vocabulary = llama_model_get_vocab(llama_get_model(context));
+  for (llama_token token = 0; token < llama_vocab_n_tokens(vocabulary); ++token) {
+    const char* text = llama_vocab_get_text(vocabulary, token);
+    if (text != nullptr) bound.longest_token = std::max(bound.longest_token, std::strlen(text));
+  }
+  return bound;
+}
+
 // The engine's inference routes, under the names that its own server gives them.
-void add_routes(const server_http_context& http, const server_routes& routes) {
+void add_routes(const server_http_context& http, const server_routes& routes, PromptBound bound) {
   const auto get = [&](const char* path, const auto& handler) { http.get(path, guarded(handler)); };
   const auto post = [&](const char* path, const auto& handler) { http.post(path, guarded(handler)); };
+  const auto post_prompt = [&](const char* path, const auto& handler) {
+    http.post(path, guarded(handler, PromptText::kOneString, bound));
+  };
+  const auto post_chat = [&](const char* path, const auto& handler) {
+    http.post(path, guarded(handler, PromptText::kEverything, bound));
+  };
   get("/health", routes.get_health);
   get("/v1/health", routes.get_health);
   get("/metrics", routes.get_metrics);
   get("/props", routes.get_props);
   get("/models", routes.get_models);
   get("/v1/models", routes.get_models);
-  post("/completion", routes.post_completions);
-  post("/completions", routes.post_completions);
-  post("/v1/completions", routes.post_completions_oai);
-  post("/chat/completions", routes.post_chat_completions);
-  post("/v1/chat/completions", routes.post_chat_completions);
+  post_prompt("/completion", routes.post_completions);
+  post_prompt("/completions", routes.post_completions);
+  post_prompt("/v1/completions", routes.post_completions_oai);
+  post_chat("/chat/completions", routes.post_chat_completions);
+  post_chat("/v1/chat/completions", routes.post_chat_completions);
   post("/v1/chat/completions/control", routes.post_control);
-  post("/responses", routes.post_responses_oai);
-  post("/v1/responses", routes.post_responses_oai);
+  post_chat("/responses", routes.post_responses_oai);
+  post_chat("/v1/responses", routes.post_responses_oai);
   post("/audio/transcriptions", routes.post_transcriptions_oai);
   post("/v1/audio/transcriptions", routes.post_transcriptions_oai);
-  post("/v1/messages", routes.post_anthropic_messages);
-  post("/infill", routes.post_infill);
+  post_chat("/v1/messages", routes.post_anthropic_messages);
+  post_prompt("/infill", routes.post_infill);
   post("/embedding", routes.post_embeddings);
   post("/embeddings", routes.post_embeddings);
   post("/v1/embeddings", routes.post_embeddings_oai);
@@ -88,11 +135,11 @@ void add_routes(const server_http_context& http, const server_routes& routes) {
   post("/tokenize", routes.post_tokenize);
   post("/detokenize", routes.post_detokenize);
   post("/apply-template", routes.post_apply_template);
-  post("/chat/completions/input_tokens", routes.post_chat_completions_tok);
-  post("/v1/chat/completions/input_tokens", routes.post_chat_completions_tok);
-  post("/responses/input_tokens", routes.post_responses_tok_oai);
-  post("/v1/responses/input_tokens", routes.post_responses_tok_oai);
-  post("/v1/messages/count_tokens", routes.post_anthropic_count_tokens);
+  post_chat("/chat/completions/input_tokens", routes.post_chat_completions_tok);
+  post_chat("/v1/chat/completions/input_tokens", routes.post_chat_completions_tok);
+  post_chat("/responses/input_tokens", routes.post_responses_tok_oai);
+  post_chat("/v1/responses/input_tokens", routes.post_responses_tok_oai);
+  post_chat("/v1/messages/count_tokens", routes.post_anthropic_count_tokens);
   get("/lora-adapters", routes.get_lora_adapters);
   post("/lora-adapters", routes.post_lora_adapters);
   get("/slots", routes.get_slots);
@@ -194,15 +241,16 @@ Result<wire::Ready> Model::load(const wire::Load& order,
   if (!engine.http.init(*engine.params))
     return fail(ErrorCode::kInternal, "the worker's HTTP server cannot be set up", "io_error");
   engine.routes = std::make_unique<server_routes>(*engine.params, engine.context);
-  add_routes(engine.http, *engine.routes);
+  const auto meta = engine.context.get_meta();
+  const auto* context = engine.context.get_llama_context();
+  add_routes(engine.http, *engine.routes,
+             order.kind == ModelKind::kGeneration ? prompt_bound(meta, context) : PromptBound{});
   engine.routes->update_meta(engine.context);
   engine.http.is_ready = true;
   if (!engine.http.start()) {
     return fail(ErrorCode::kInternal, "the worker cannot listen on " + socket_, "io_error");
   }
 
-  const auto meta = engine.context.get_meta();
-  const auto* context = engine.context.get_llama_context();
   const auto capable = [&](const char* name) {
     const auto found = meta.chat_template_caps.find(name);
     return found != meta.chat_template_caps.end() && found->second;

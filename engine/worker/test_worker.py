@@ -360,8 +360,24 @@ class Serving(WorkerTest):
             self.assertEqual(status, 200, "%s: %s" % (path, answer))
         for path in ("/health", "/props", "/slots", "/metrics", "/v1/models"):
             self.assertEqual(worker.request("GET", path)[0], 200, path)
-        self.assertEqual(worker.request("POST", "/v1/chat/completions", {"messages": 1})[0], 400)
+        status, refused = worker.request("POST", "/v1/chat/completions", {"messages": 1})
+        self.assertEqual((status, refused["error"]["code"], refused["error"]["param"]), (400, None, None), refused)
         self.assertEqual(worker.request("GET", "/nothing")[0], 404)
+
+    def test_a_prompt_that_is_too_long_is_refused_in_the_words_of_clients(self):
+        worker, ready = self.loaded("tiny-chat.gguf", context=512, parallel=1)
+        # A few tokens too many; and so many bytes that they are never looked at.
+        for text in ("word " * 2 * ready["slot_context"], "word " * 2_000_000):
+            status, body = worker.request("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": text}]})
+            self.assertEqual((status, body["error"]["type"], body["error"]["code"]),
+                             (400, "invalid_request_error", "context_length_exceeded"), body)
+            self.assertEqual(body["error"]["n_ctx"], ready["slot_context"])
+            self.assertEqual(worker.request("POST", "/v1/completions", {"prompt": text})[0], 400)
+            status, body = worker.request("POST", "/v1/messages", {"max_tokens": 1, "messages": [{"role": "user", "content": text}]})
+            self.assertEqual((status, body["type"], body["error"]["type"]), (400, "error", "invalid_request_error"), body)
+        with open("/proc/%d/status" % worker.process.pid) as file:
+            peak = next(int(line.split()[1]) for line in file if line.startswith("VmHWM:"))
+        self.assertLess(peak, 200 * 1024, "reading what cannot fit took %d KiB" % peak)
 
     def test_stream(self):
         worker, _ = self.loaded("tiny-chat.gguf", context=512)
@@ -452,9 +468,11 @@ class Serving(WorkerTest):
                            {"X-Conversation-Id": "keep-me"})
         connection.getresponse().readline()
         connection.close()
+        left = time.monotonic()
         # Would wait for the whole of the other answer if that went on: context 2048.
         status, answer = worker.request("POST", "/v1/completions", {"prompt": "b", "max_tokens": 1})
         self.assertEqual(status, 200, answer)
+        self.assertLess(time.monotonic() - left, 2, "a client that leaves frees its slot within two seconds")
         states = worker.request("GET", "/slots")[1]
         self.assertFalse(states[0]["is_processing"])
 
