@@ -221,7 +221,14 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
     engine = fmt::format("{} {}", hello.engine, hello.variant);
     standby_pause = Duration();
     worker->greeted.open();
-    if (worker->order) send_load(worker);
+    if (worker->order) return send_load(worker);
+    // To tell a card's memory, the engine has to open the card; the answer itself is not needed.
+    if (worker == standby && options.standby_opens_devices) {
+      const auto sent = send(worker, wire::ListDevices{});
+      if (!sent && listener.log)
+        listener.log(
+            fmt::format("the standby worker was not told to open the cards: {}", sent.error().message));
+    }
   }
 
   void on(const WorkerPtr& worker, const wire::Progress& m) {
@@ -261,7 +268,7 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
       engines.add(device.device, device.weights + device.context + device.compute);
     const auto reading = measure(worker->process->identity());
     std::vector<Phase> phases;
-    if (worker->start_took > std::chrono::milliseconds(1)) phases.push_back({"spawn", worker->start_took});
+    phases.push_back({"spawn", worker->start_took});  // nothing, where a standby worker took the order
     phases.insert(phases.end(), m.phases.begin(), m.phases.end());
     listener.phases(worker->order->model.id, worker->order->instance, std::move(phases));
     listener.post(LoadSucceeded{.instance = worker->order->instance,
@@ -346,6 +353,12 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
 
   // ---- orders
 
+  static Result<void> send(const WorkerPtr& worker, const wire::ToWorker& message) {
+    std::string line = wire::encode(message);
+    line.pop_back();  // the link adds the line's end
+    return worker->link->write_line(line);
+  }
+
   void send_load(const WorkerPtr& worker) {
     if (std::exchange(worker->load_sent, true)) return;
     const LoadOrder& order = *worker->order;
@@ -361,9 +374,7 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
                           .alias = order.model.id.str(),
                           .sampling = order.model.sampling,
                           .states = std::move(states)};
-    std::string line = wire::encode(wire::ToWorker(load));
-    line.pop_back();  // the link adds the line's end
-    if (auto sent = worker->link->write_line(line); !sent) tell_failed(worker, sent.error());
+    if (auto sent = send(worker, load); !sent) tell_failed(worker, sent.error());
   }
 
   void load(LoadOrder order) {
@@ -448,12 +459,6 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
     conversations->saved(*worker->order, what, outcome);
   }
 
-  bool send(const WorkerPtr& worker, const wire::ToWorker& message) {
-    std::string line = wire::encode(message);
-    line.pop_back();  // the link adds the line's end
-    return worker->link->write_line(line).has_value();
-  }
-
   void cancel_save(const WorkerPtr& worker) { send(worker, wire::CancelSave{worker->saving->what.id}); }
 
   WorkerPtr find(InstanceId instance) const {
@@ -511,9 +516,7 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
     const auto deadline = std::chrono::steady_clock::now() + options.inspect_limit;
     wire::Inspect order{
         .id = 1, .path = path, .projector = {}, .options = std::move(load_options), .exact = false};
-    std::string line = wire::encode(wire::ToWorker(std::move(order)));
-    line.pop_back();
-    LM_CO_TRY_VOID(worker->link->write_line(line));
+    LM_CO_TRY_VOID(send(worker, std::move(order)));
     for (;;) {
       const auto read = co_await worker->link->read_line(
           kLongestLine, std::max<Duration>(Duration(1), deadline - std::chrono::steady_clock::now()));

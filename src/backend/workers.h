@@ -49,6 +49,8 @@ struct WorkersOptions {
 
   std::filesystem::path log_file;  // of the workers' own lines
   bool standby = true;
+  // The standby opens the cards that its engine knows, and holds a little of their memory from then on.
+  bool standby_opens_devices = false;
   Duration start_limit = std::chrono::seconds(20);  // from exec to hello
   Duration inspect_limit = std::chrono::seconds(10);
   // A conversation that takes longer is read again instead.

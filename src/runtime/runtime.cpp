@@ -93,7 +93,8 @@ struct Runtime::Impl {
         backend::WorkersOptions{.program = places.worker,
                                 .run_folder = places.run,
                                 .log_file = places.log_file,
-                                .standby = loaded.config.standby != config::Standby::kOff},
+                                .standby = loaded.config.standby != config::Standby::kOff,
+                                .standby_opens_devices = loaded.config.standby == config::Standby::kDevice},
         listener, [this](os::ProcessIdentity process) { return sampler.measure(process); }, &keeper);
     sampler.watch(workers.get());
     runner = std::make_unique<CommandRunner>(CommandRunner::Seams{
@@ -228,6 +229,12 @@ struct Runtime::Impl {
     roles = std::move(inventory.roles);
     loop.post(SettingsChanged{config.settings, std::move(devices)});
     list_models();
+  }
+
+  std::set<ModelId> local_ids() const {
+    std::set<ModelId> ids;
+    for (const Model& model : local_models) ids.insert(model.id);
+    return ids;
   }
 
   // The servers that are not ours, as the configuration names them.
@@ -523,7 +530,13 @@ Result<ConfigReloaded> Runtime::reload() {
   for (const config::Change& change : config::diff(impl_->loaded.config, fresh.config))
     news.changes.push_back(config::to_string(change));
   const config::Config before = std::exchange(impl_->loaded, std::move(fresh)).config;
+  const std::set<ModelId> models_before = impl_->local_ids();
   impl_->apply(impl_->loaded.config);
+  const std::set<ModelId> models_now = impl_->local_ids();
+  for (const ModelId& model : models_now)
+    if (!models_before.contains(model)) news.changes.push_back(fmt::format("{} is there now", model.str()));
+  for (const ModelId& model : models_before)
+    if (!models_now.contains(model)) news.changes.push_back(fmt::format("{} is gone", model.str()));
   const config::Config& now = impl_->loaded.config;
   if (before.ollama != now.ollama || before.providers != now.providers || before.commands != now.commands)
     impl_->watch_upstreams(now);

@@ -21,7 +21,7 @@ class CardsTest(DaemonTest):
         guests = folder / "cards.d"
         guests.mkdir()
         worker = folder / "worker.sh"
-        worker.write_text(f'#!/bin/sh\nexec "{program("LLM_MANAGER_FAKE_WORKER")}" --variant {variant} "$@"\n')
+        worker.write_text(f'#!/bin/sh\nexec "{program("LLM_MANAGER_FAKE_WORKER")}" --variant {variant} --card-folder "{guests}" "$@"\n')
         worker.chmod(worker.stat().st_mode | stat.S_IXUSR)
         files = {name: fake_model(card_folder=guests, **lines) for name, lines in models.items()}
         return self.make(files, config, folder=folder, worker=worker,
@@ -95,6 +95,22 @@ class OneCard(CardsTest):
         card = self.device(daemon, "cuda0")
         self.assertEqual(card["reserved"], 18000 * MIB)
         self.assertLessEqual(card["reserved"] + card["headroom"], card["capacity"])
+
+    def test_a_standby_worker_opens_the_card_where_it_is_told_to(self):
+        context = 300 * MIB
+        daemon = self.machine({"alpha": {"card_mb": 6000}})
+        self.assertEqual(daemon.chat("alpha").status, 200)
+        daemon.unload("alpha")
+        self.assertEqual(self.device(daemon, "cuda0")["free"], 80 * GIB)
+        daemon.stop()
+        daemon = self.machine({"alpha": {"card_mb": 6000}}, config="standby: device\n")
+        deadline = time.monotonic() + 10
+        while self.device(daemon, "cuda0")["free"] != 80 * GIB - context:
+            self.assertLess(time.monotonic(), deadline, "the standby worker never opened the card")
+        self.assertEqual(daemon.chat("alpha").status, 200)
+        release, rows = self.release_of(daemon, "alpha")
+        self.assertTrue(release["proved"])
+        self.assertEqual((rows["cuda0"]["freed"], rows["cuda0"]["residual"]), (6000 * MIB, 0))
 
     def test_what_strangers_hold_is_not_promised(self):
         stranger = f"process card=0 pid={os.getpid()} bytes={75 * GIB}"

@@ -52,6 +52,13 @@ Task<> hang() {
   for (;;) co_await pause(std::chrono::hours(1));
 }
 
+void hold_on_card(const std::filesystem::path& folder, const std::string& card, Bytes bytes) {
+  // Renamed into place: the driver may look at any moment.
+  const std::string pid = std::to_string(::getpid());
+  std::ofstream(folder / ("new-" + pid)) << card << ' ' << bytes.count() << '\n';
+  std::filesystem::rename(folder / ("new-" + pid), folder / pid);
+}
+
 // The card that an order names; empty where the fake model takes none, or the order says host.
 std::string card_of(const LoadOptions& options, const Behaviour& behaviour) {
   const bool named = options.device.starts_with("cuda") && options.device.size() > 4;
@@ -120,12 +127,7 @@ Task<wire::Ready> load(wire::Load order, Behaviour behaviour, HeldMemory& memory
     }
     if (stage == LoadStage::kWeights) {
       if (!card.empty() && !behaviour.card_folder.empty()) {
-        // Renamed into place: the driver may look at any moment.
-        const std::filesystem::path folder(behaviour.card_folder);
-        const std::string pid = std::to_string(::getpid());
-        std::ofstream(folder / ("new-" + pid))
-            << card.substr(4) << ' ' << behaviour.card_memory.count() << '\n';
-        std::filesystem::rename(folder / ("new-" + pid), folder / pid);
+        hold_on_card(behaviour.card_folder, card.substr(4), behaviour.card_memory);
       }
       if (behaviour.crash_at == Moment::kLoading) crash(behaviour);
       if (behaviour.hang_at == Moment::kLoading) co_await hang();

@@ -1,7 +1,9 @@
 // The load of a fake model: memory, time, and whatever its file says goes wrong.
 #pragma once
 
+#include <filesystem>
 #include <functional>
+#include <string>
 
 #include "base/task.h"
 #include "behaviour.h"
@@ -16,6 +18,8 @@ Task<> pause(Duration time);
 [[noreturn]] void crash(const Behaviour& behaviour);
 // Never returns.
 Task<> hang();
+// Tells the stand-in driver of `folder` (FAKE_NVML.d) that this process holds so much of a card.
+void hold_on_card(const std::filesystem::path& folder, const std::string& card, Bytes bytes);
 
 wire::Inspected inspected(const wire::Inspect& order, const Behaviour& behaviour);
 // What Failed says for a reason word.

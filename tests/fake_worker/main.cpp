@@ -36,6 +36,7 @@ struct Arguments {
   bool sandbox = false;
   std::string greeting = "normal";
   std::string variant = "cpu";
+  std::string card_folder;
 };
 
 std::string socket_to_unlink;
@@ -69,6 +70,7 @@ class Worker {
         co_await inspect(*inspection);
         if (arguments_.sandbox) end();
       } else if (std::holds_alternative<wire::ListDevices>(**order)) {
+        open_card();
         say(wire::DevicesListed{});
       } else {
         end();
@@ -77,6 +79,11 @@ class Worker {
   }
 
  private:
+  // What a context on a card holds, as the stand-in of the driver is told.
+  void open_card() const {
+    if (!arguments_.card_folder.empty()) hold_on_card(arguments_.card_folder, "0", mib(300));
+  }
+
   void say(const wire::FromWorker& message) {
     std::string line = wire::encode(message);
     line.pop_back();
@@ -194,6 +201,8 @@ std::optional<Arguments> parse(const std::vector<std::string_view>& given) {
       arguments.greeting = value();
     } else if (given[i] == "--variant") {
       arguments.variant = value();
+    } else if (given[i] == "--card-folder") {
+      arguments.card_folder = value();
     } else if (given[i] == "--inspect-sandbox") {
       arguments.sandbox = true;
     } else {
