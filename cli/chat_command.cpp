@@ -12,6 +12,7 @@
 #include "cli/display_width.h"
 #include "cli/line_editor.h"
 #include "cli/span_text.h"
+#include "http/target.h"
 
 namespace lm::cli {
 namespace {
@@ -41,6 +42,13 @@ class Conversation {
   void clear() {
     messages_.clear();
     if (!options_.system.empty()) messages_.push_back({{"role", "system"}, {"content", options_.system}});
+  }
+
+  // Whether the daemon knows the model: better before the first question than after it.
+  Outcome<void> check(const std::string& model) const {
+    const auto found = daemon_.get("/v1/models/" + http::percent_encode(model), Patience::kQuick);
+    if (!found) return std::unexpected(found.error());
+    return {};
   }
 
   // Asks, and shows the answer as it comes. Where there is none, the question is forgotten too.
@@ -172,10 +180,15 @@ bool take_command(Context& context, Conversation& conversation, const std::strin
     conversation.clear();
     context.err().line("the conversation is forgotten");
   } else if (word == "/model") {
-    if (!rest.empty()) conversation.use(rest);
-    const std::string name = printable(conversation.model());
-    context.err().line(rest.empty() ? fmt::format("the model is {}; /model NAME changes it", name)
-                                    : fmt::format("now talking to {}", name));
+    if (rest.empty()) {
+      context.err().line(
+          fmt::format("the model is {}; /model NAME changes it", printable(conversation.model())));
+    } else if (const auto known = conversation.check(rest); !known) {
+      context.report(known.error());
+    } else {
+      conversation.use(rest);
+      context.err().line(fmt::format("now talking to {}", printable(rest)));
+    }
   } else if (word == "/help" || word == "/?") {
     context.err().write(kChatHelp);
   } else {
@@ -185,6 +198,8 @@ bool take_command(Context& context, Conversation& conversation, const std::strin
 }
 
 ExitCode converse(Context& context, Conversation& conversation) {
+  if (const auto known = conversation.check(conversation.model()); !known)
+    return context.report(known.error());
   const Stream& screen = context.out().is_terminal ? context.out() : context.err();
   LineInput input(context.host.input, screen, context.interrupts);
   context.err().line(coloured(

@@ -58,6 +58,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def word(self, text):
         self.event({"choices": [{"delta": {"content": text}, "finish_reason": None}]})
 
+    def do_GET(self):
+        known = self.path != "/v1/models/nosuch"
+        body = json.dumps({"id": "tiny"} if known else
+                          {"error": {"message": "there is no model nosuch", "code": "model_not_found"}}).encode()
+        self.send_response(200 if known else 404)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append((self.path, body))
@@ -240,6 +250,20 @@ class ChatOnATerminal(unittest.TestCase):
         deadline = time.monotonic() + PATIENCE_S
         while termios.tcgetattr(terminal.fd)[3] != before[3]:
             self.assertLess(time.monotonic(), deadline)
+        self.assertEqual(terminal.end(), 0)
+
+    def test_a_model_that_is_not_there_is_told_before_the_first_question(self):
+        terminal = Terminal(["chat", "nosuch"], self.daemon.url())
+        self.assertEqual(terminal.end(), 4)
+        self.assertIn("there is no model nosuch", terminal.seen)
+        terminal = self.chat()
+        terminal.type("/model nosuch\r")
+        terminal.expect("there is no model nosuch")
+        terminal.expect(">>> ")
+        terminal.type("one\r")
+        terminal.expect("answer to one")
+        self.assertEqual(self.daemon.asked[-1][1]["model"], "tiny")
+        terminal.type("/exit\r")
         self.assertEqual(terminal.end(), 0)
 
     def test_one_question_interrupted_is_130(self):

@@ -72,12 +72,18 @@ Check check_config() {
           "llm-manager config check tells all"};
 }
 
-Check check_folder(const Context& context) {
-  const auto folders =
-      os::Folders::standard([&](const char* name) { return context.host.environment(name); });
-  if (!folders) return {"data folder", "problem", folders.error().message, "set HOME"};
-  fs::path existing = folders->data;
+// `daemons`: where the daemon that answers keeps its data; empty where none does.
+Check check_folder(const Context& context, fs::path daemons) {
+  fs::path data = std::move(daemons);
   std::error_code error;
+  // Of a daemon on another machine nothing can be seen here.
+  if (data.empty() || !fs::exists(data, error)) {
+    const auto folders =
+        os::Folders::standard([&](const char* name) { return context.host.environment(name); });
+    if (!folders) return {"data folder", "problem", folders.error().message, "set HOME"};
+    data = folders->data;
+  }
+  fs::path existing = data;
   while (!existing.empty() && !fs::exists(existing, error) && existing != existing.root_path())
     existing = existing.parent_path();
   if (::access(existing.c_str(), W_OK) != 0) {
@@ -85,14 +91,13 @@ Check check_folder(const Context& context) {
             "make it yours, or start with llm-manager serve --data FOLDER"};
   }
   const auto space = fs::space(existing, error);
-  if (error) return {"data folder", "ok", folders->data.string(), {}};
+  if (error) return {"data folder", "ok", data.string(), {}};
   const Bytes available(static_cast<std::int64_t>(space.available));
   if (available < gib(kLittleDisk)) {
-    return {"data folder", "warning",
-            fmt::format("{} are left for {}", to_string(available), folders->data.string()),
+    return {"data folder", "warning", fmt::format("{} are left for {}", to_string(available), data.string()),
             "make room on that disk"};
   }
-  return {"data folder", "ok", fmt::format("{}, {} left", folders->data.string(), to_string(available)), {}};
+  return {"data folder", "ok", fmt::format("{}, {} left", data.string(), to_string(available)), {}};
 }
 
 Check check_card() {
@@ -108,7 +113,12 @@ Check check_card() {
 }
 
 // What the daemon says of itself; the first check is whether there is one.
-std::vector<Check> check_daemon(Context& context, std::string& daemon_checks) {
+struct DaemonSays {
+  std::string checks;  // the answer of /api/v1/diagnose
+  fs::path data;       // its data folder
+};
+
+std::vector<Check> check_daemon(Context& context, DaemonSays& says) {
   auto daemon = context.daemon();
   if (!daemon) return {{"daemon", "problem", daemon.error().message, "correct LLM_MANAGER_URL or --url"}};
   const auto system = daemon->get("/api/v1/system", Patience::kQuick);
@@ -122,6 +132,7 @@ std::vector<Check> check_daemon(Context& context, std::string& daemon_checks) {
   std::vector<Check> checks;
   const auto value = parse_json(*system);
   const std::string theirs(value ? text_of(*value, "version") : std::string_view());
+  if (value) says.data = std::string(text_of(*value, "data"));
   if (theirs == version()) {
     checks.push_back({"daemon", "ok", fmt::format("{} answers at {}", theirs, daemon->address()), {}});
   } else {
@@ -131,7 +142,7 @@ std::vector<Check> check_daemon(Context& context, std::string& daemon_checks) {
   }
   const auto answer = daemon->get("/api/v1/diagnose");
   if (answer) {
-    daemon_checks = *answer;
+    says.checks = *answer;
   } else {
     checks.push_back({"diagnosis", "problem", answer.error().message, "look at its log: llm-manager logs"});
   }
@@ -141,16 +152,18 @@ std::vector<Check> check_daemon(Context& context, std::string& daemon_checks) {
 }  // namespace
 
 ExitCode run(Context& context, const DoctorOptions&) {
-  std::vector<Check> checks = {check_path(context), check_config(), check_folder(context), check_card()};
-  std::string answer;
-  for (Check& check : check_daemon(context, answer)) checks.push_back(std::move(check));
+  DaemonSays says;
+  std::vector<Check> of_daemon = check_daemon(context, says);
+  std::vector<Check> checks = {check_path(context), check_config(), check_folder(context, says.data),
+                               check_card()};
+  for (Check& check : of_daemon) checks.push_back(std::move(check));
 
   boost::json::array all;
   for (const Check& check : checks) {
     all.push_back(
         {{"name", check.name}, {"status", check.status}, {"message", check.message}, {"fix", check.fix}});
   }
-  if (const auto value = parse_json(answer)) {
+  if (const auto value = parse_json(says.checks)) {
     if (const auto* theirs = array_of(*value, "checks"); theirs != nullptr)
       all.insert(all.end(), theirs->begin(), theirs->end());
   }

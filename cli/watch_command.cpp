@@ -76,6 +76,8 @@ ExitCode run(Context& context, const EventsOptions&) {
              return true;
            },
        .on_tick = {}});
+  // Ctrl-C is how it ends, and no event.
+  if (!outcome && outcome.error().code == ExitCode::kInterrupted) return ExitCode::kInterrupted;
   if (!outcome) return context.report(outcome.error());
   // It never ends by itself.
   return context.report(failure_of_network(Error{.code = ErrorCode::kUnavailable,

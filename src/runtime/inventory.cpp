@@ -15,7 +15,14 @@ namespace {
 
 constexpr std::array<std::string_view, 4> kRoles = {"chat", "knowledge", "translation", "embedding"};
 
-Error missing(const Model& model, std::string why) {
+// What names the model's file: a key of the file, or the variable that stands in for it.
+std::string_view where_to_correct(const Model& model) {
+  for (const std::string_view variable : {"EMBEDDING_MODEL_NAME", "MODEL_NAME"})
+    if (model.origin.starts_with(variable)) return variable;
+  return "model_path";
+}
+
+Error missing(const Model& model, std::string_view why) {
   return {.code = ErrorCode::kNotFound,
           .message = fmt::format("{}: {} {}", model.origin, model.artifact.path.string(), why),
           .reason = "io_error",
@@ -29,9 +36,9 @@ void look_at(Model& model) {
   if (model.problem) return;
   struct stat found{};
   if (::stat(model.artifact.path.c_str(), &found) != 0) {
-    model.problem = missing(model, "is not there; correct model_path");
+    model.problem = missing(model, fmt::format("is not there; correct {}", where_to_correct(model)));
   } else if (S_ISDIR(found.st_mode)) {
-    model.problem = missing(model, "is a folder; model_path names a GGUF file");
+    model.problem = missing(model, fmt::format("is a folder; {} names a GGUF file", where_to_correct(model)));
   } else if (::access(model.artifact.path.c_str(), R_OK) != 0) {
     model.problem = missing(model, "may not be read by this user");
   } else {
