@@ -116,11 +116,12 @@ class Server:
         finally:
             connection.close()
 
-    def first_token(self, model: str, prompt: str, timeout: float = 120, max_tokens: int = 4, into: list | None = None) -> float:
+    def first_token(self, model: str, prompt: str, timeout: float = 120, max_tokens: int = 4, into: list | None = None,
+                    ignore_eos: bool = False) -> float:
         """Seconds from sending the request to the first piece of text; reads the answer to its end. Its pieces go to `into`;
         last_cached says how many tokens of the prompt were not read again, where the server tells."""
         self.last_cached = None
-        body = json.dumps({"model": model, "stream": True, "max_tokens": max_tokens, "temperature": 0,
+        body = json.dumps({"model": model, "stream": True, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": ignore_eos,
                            "messages": [{"role": "user", "content": prompt}]})
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         connection.connect()

@@ -241,7 +241,7 @@ void Arbiter::finish_drains() {
     if (!instance.leases.empty() && now_ >= instance.drain_deadline) {
       Error error{.code = ErrorCode::kCancelled,
                   .message = fmt::format("{} is being unloaded ({}) and the answer did not end in time",
-                                         id.str(), instance.why),
+                                         told_as(entry).str(), instance.why),
                   .reason = "model_unloaded",
                   .fields = {},
                   .retry_after = std::chrono::seconds(1)};

@@ -237,6 +237,31 @@ class NoSwitch(SwitchingTest):
         self.log.sync()
         self.assertEqual(len(self.switches("began", mark)), 1)
 
+    def test_an_upstreams_answer_that_runs_on_is_cut_and_said(self):
+        # Half a second for answers that run on; this one would take minutes.
+        slow = "qwen-a,memory=96M,family=qwen3,rate=5,load=0.01"
+        self.ollama = self.upstream(FakeOllama(slow))
+        self.daemon = self.make({"alpha": fake_model(memory_mb=80, tokens=3)},
+                                MODELS.format(ollama=self.ollama.url).replace(", embedding: {model_path: my-embed}", "")
+                                + "limits: {drain_evict: 500ms, drain_unload: 500ms}\n").start()
+        self.log = self.daemon.events()
+        for cause in ("switch", "unload"):
+            stream = self.daemon.chat_stream("qwen-a", "Tell me a story without an end.", max_tokens=1000)
+            self.assertIsNotNone(stream.event())
+            if cause == "switch":
+                self.assertTrue(self.switched("llm")["switch"]["release"]["proved"])
+            else:
+                answer = self.daemon.unload("ollama_qwen-a:latest")
+                self.assertEqual(answer.status, 200, answer)
+                self.assertTrue(answer.json()["release"]["proved"])
+            events = stream.events()
+            self.assertEqual(sum('"error"' in e.data for e in events), 1, events[-2:])
+            self.assertEqual(events[-1].json()["error"]["code"], "model_unloaded", events[-1].data)
+            self.assertTrue(events[-1].json()["error"]["message"].startswith("ollama is being unloaded ("), events[-1].data)
+            self.assertFalse(stream.cut)
+            self.assertEqual(children_of(self.ollama.pid), [], "its runner still answers whom nobody hears")
+        self.ok("llm")
+
     def test_who_is_unknown_unloads_nobody(self):
         daemon = self.families()
         self.ok("llm")
