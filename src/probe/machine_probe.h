@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "probe/host_probe.h"
-#include "probe/nvml_probe.h"
 #include "probe/probe.h"
 
 namespace lm::probe {
@@ -33,8 +32,10 @@ class MachineProbe final : public Probe {
   const std::vector<std::string>& troubles() const { return troubles_; }
 
  private:
+  static void add(Reading& all, Reading cards);
+
   HostProbe host_;
-  std::unique_ptr<NvmlProbe> nvml_;
+  std::vector<std::unique_ptr<Probe>> cards_;  // one for each maker's driver that is there
   std::vector<std::string> troubles_;
 };
 
