@@ -61,6 +61,7 @@ struct Draft {
   std::vector<std::string> embed_words;
   InspectOptions inspect;
   ExplainOptions explain;
+  TopOptions top;
   LogsOptions logs;
   ConfigCheckOptions config_check;
   CompletionOptions completion;
@@ -292,6 +293,15 @@ class Declaration {
             "llm-manager list", []() -> Result<Command> { return ListOptions{}; });
     command(app_, "ps", kGroupLook, "What is in memory, what waits, what is held", "llm-manager ps",
             []() -> Result<Command> { return PsOptions{}; });
+    auto& top = command(app_, "top", kGroupLook, "Devices, models and who waits, as they are now; q ends it",
+                        "llm-manager top\n  llm-manager top -n 1 | less",
+                        [this]() -> Result<Command> { return draft_.top; });
+    top.add_option("-d,--delay", draft_.top.interval_s, "Seconds between two looks (1)")
+        ->type_name("SECONDS")
+        ->check(CLI::Range(0.1, 3600.0).description(""));
+    top.add_option("-n,--times", draft_.top.times, "Look so many times, then end")
+        ->type_name("N")
+        ->check(CLI::Range(1, 1'000'000'000).description(""));
     auto& inspect = command(app_, "inspect", kGroupLook,
                             "What a model file says of itself and would take; it is not loaded",
                             "llm-manager inspect ~/models/tinyllama.gguf",

@@ -58,6 +58,10 @@ struct ExplainOptions {
   int limit = 20;
 };
 struct EventsOptions {};
+struct TopOptions {
+  double interval_s = 1;
+  int times = 0;  // frames; 0: until it is ended, or one where nothing can be drawn over
+};
 struct DoctorOptions {};
 struct LogsOptions {
   bool follow = false;
@@ -98,7 +102,7 @@ struct VersionOptions {};
 
 using Command =
     std::variant<ServeOptions, ListOptions, PsOptions, LoadOptions, SwitchOptions, UnloadOptions, PinOptions,
-                 ChatOptions, EmbedOptions, InspectOptions, ExplainOptions, EventsOptions, DoctorOptions,
+                 ChatOptions, EmbedOptions, InspectOptions, ExplainOptions, EventsOptions, TopOptions, DoctorOptions,
                  LogsOptions, ConfigExampleOptions, ConfigCheckOptions, CompletionOptions, ModelNamesOptions,
                  ReplayOptions, SimulateOptions, VersionOptions>;
 

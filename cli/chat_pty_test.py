@@ -22,6 +22,14 @@ PROGRAM = os.path.abspath(sys.argv.pop(1))
 PATIENCE_S = 60
 
 
+ANSWERS = {
+    "/health": {"version": "9.9", "uptime_s": 60, "waiting": 3, "oldest_waiting_s": 1.5, "troubles": []},
+    "/api/v1/devices": {"devices": [{"id": "host", "capacity": 1 << 34, "free": 1 << 33, "used": 1 << 31, "external": 1 << 31}]},
+    "/api/v1/models": {"models": [{"id": "tiny", "state": "ready", "instance": {"id": 1, "slots": 4, "active": 2, "waiting": 3}}]},
+    "/api/v1/explain?limit=50": {"decisions": [{"at_ms": 1700000000000, "kind": "load", "model": "tiny", "why": "somebody asked"}]},
+}
+
+
 class Daemon(http.server.ThreadingHTTPServer):
     """Answers `chat` with one word and then silence, until `go_on` is set or the client leaves."""
 
@@ -59,6 +67,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.event({"choices": [{"delta": {"content": text}, "finish_reason": None}]})
 
     def do_GET(self):
+        if self.path in ANSWERS:
+            body = json.dumps(ANSWERS[self.path]).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
         known = self.path != "/v1/models/nosuch"
         body = json.dumps({"id": "tiny"} if known else
                           {"error": {"message": "there is no model nosuch", "code": "model_not_found"}}).encode()
@@ -288,6 +303,56 @@ class ChatOnATerminal(unittest.TestCase):
             terminal = Terminal(["list"], "http://127.0.0.1:1", **environment)
             self.assertEqual(terminal.end(), 3)
             self.assertEqual(bool(re.search("\x1b\\[31m", terminal.seen)), coloured, terminal.seen)
+
+
+class TopOnATerminal(unittest.TestCase):
+    def setUp(self):
+        self.daemon = Daemon()
+        self.addCleanup(self.daemon.server_close)
+        self.addCleanup(self.daemon.shutdown)
+
+    def top(self, *arguments):
+        return Terminal(["top", "-d", "0.1", *arguments], self.daemon.url())
+
+    def test_it_draws_again_and_q_gives_the_screen_back(self):
+        terminal = self.top()
+        before = termios.tcgetattr(terminal.fd)
+        terminal.expect("\x1b[?1049h")
+        for _ in range(3):
+            terminal.expect("llm-manager 9.9")
+            terminal.expect("3 requests wait, the oldest for 1.50 s")
+            terminal.expect("host")
+            terminal.expect("tiny")
+            terminal.expect("somebody asked")
+        terminal.type("\x1b[A")  # an arrow is no Escape
+        terminal.expect("llm-manager 9.9")
+        terminal.expect("somebody asked")
+        terminal.type("q")
+        terminal.expect("\x1b[?1049l")
+        self.assertEqual(terminal.end(), 0)
+        self.assertTrue(before)
+
+    def test_ctrl_c_ends_it_well(self):
+        terminal = self.top()
+        terminal.expect("somebody asked")
+        terminal.type("\x03")
+        terminal.expect("\x1b[?1049l")
+        self.assertEqual(terminal.end(), 0)
+
+    def test_a_daemon_that_goes_away_is_waited_for(self):
+        terminal = self.top()
+        terminal.expect("somebody asked")
+        ANSWERS["/health"], kept = None, ANSWERS["/health"]
+        try:
+            terminal.expect("llm-manager   nobody")
+        finally:
+            ANSWERS["/health"] = kept
+        terminal.expect("llm-manager 9.9")
+        self.daemon.shutdown()
+        self.daemon.server_close()
+        terminal.expect("no daemon answers")
+        terminal.type("q")
+        self.assertEqual(terminal.end(), 0)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ ExitCode run(Context& context, const InspectOptions& options);
 ExitCode run(Context& context, const ChatOptions& options);
 // embed_command.cpp
 ExitCode run(Context& context, const EmbedOptions& options);
+// top_command.cpp
+ExitCode run(Context& context, const TopOptions& options);
 // watch_command.cpp
 ExitCode run(Context& context, const ExplainOptions& options);
 ExitCode run(Context& context, const EventsOptions& options);

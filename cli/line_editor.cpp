@@ -3,46 +3,16 @@
 #include <algorithm>
 #include <cerrno>
 #include <poll.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "cli/display_width.h"
+#include "cli/raw_mode.h"
 
 namespace lm::cli {
 namespace {
 
 constexpr std::string_view kPasteBegins = "[200~";
 constexpr std::string_view kPasteEnds = "[201~";
-
-// Keys as they come, without echo; Ctrl-C stays a signal. Restores on destruction.
-class RawMode {
- public:
-  explicit RawMode(int descriptor)
-      : descriptor_(descriptor), active_(::tcgetattr(descriptor, &before_) == 0) {
-    if (!active_) return;
-    termios raw = before_;
-    raw.c_iflag &= ~static_cast<tcflag_t>(ICRNL | INLCR | IGNCR | ISTRIP | IXON);
-    raw.c_lflag &= ~static_cast<tcflag_t>(ECHO | ICANON | IEXTEN);
-    // A stopped program would leave its keys to the shell in this mode.
-    raw.c_cc[VSUSP] = _POSIX_VDISABLE;
-    raw.c_cc[VQUIT] = _POSIX_VDISABLE;
-    raw.c_cc[VMIN] = 1;
-    raw.c_cc[VTIME] = 0;
-    // DRAIN and not FLUSH: what was typed ahead stays.
-    active_ = ::tcsetattr(descriptor, TCSADRAIN, &raw) == 0;
-  }
-  ~RawMode() {
-    if (active_) ::tcsetattr(descriptor_, TCSADRAIN, &before_);
-  }
-  RawMode(const RawMode&) = delete;
-  RawMode& operator=(const RawMode&) = delete;
-  bool active() const { return active_; }
-
- private:
-  int descriptor_;
-  termios before_{};
-  bool active_;
-};
 
 std::size_t expected_bytes(char lead) {
   const auto byte = static_cast<unsigned char>(lead);

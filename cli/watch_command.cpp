@@ -12,20 +12,10 @@
 #include "cli/event_text.h"
 #include "cli/json_view.h"
 #include "cli/span_text.h"
+#include "cli/top_frame.h"
 #include "http/target.h"
 
 namespace lm::cli {
-namespace {
-
-std::string decision_line(const boost::json::value& decision, std::int64_t now_ms, const Stream& stream) {
-  const auto at = static_cast<std::int64_t>(number_of(decision, "at_ms").value_or(0));
-  return fmt::format("{}  {}  {}  {}\n", coloured(stream, Colour::kDim, moment_text(at, now_ms)),
-                     coloured(stream, Colour::kBold, printable(text_of(decision, "kind"))),
-                     printable(text_of(decision, "model")), printable(text_of(decision, "why")));
-}
-
-}  // namespace
-
 ExitCode run(Context& context, const ExplainOptions& options) {
   auto daemon = context.daemon();
   if (!daemon) return context.report(daemon.error());
