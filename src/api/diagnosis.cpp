@@ -1,25 +1,138 @@
 #include "api/diagnosis.h"
 
 #include <algorithm>
+#include <iterator>
+#include <unistd.h>
+#include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "os/orphans.h"
 
 namespace lm::api {
 namespace {
+
+// Less in the swap area is what every machine has there that has run for a while.
+constexpr Bytes kMuchSwap = mib(256);
+// Cards are used unevenly where one is fuller than this, and another emptier than that.
+constexpr double kFull = 0.9, kEmpty = 0.3;
 
 Check ok(std::string name, std::string message) {
   return {std::move(name), "ok", std::move(message), {}};
 }
 
+std::string_view variant_of(std::string_view engine) {
+  return engine.substr(engine.rfind(' ') + 1);
+}
+
+Check check_engine(const Findings& found) {
+  if (found.engine.empty()) {
+    return {"engine", "problem", "no worker has answered yet", "look at the log: llm-manager logs"};
+  }
+  // A card that nobody can load on.
+  const std::string_view variant = variant_of(found.engine);
+  for (const DeviceView& view : found.snapshot.devices) {
+    const bool nvidia = view.device.kind == DeviceKind::kCuda && variant != "cuda" && variant != "vulkan";
+    const bool amd = view.device.kind == DeviceKind::kRocm && variant != "vulkan";
+    if (!nvidia && !amd) continue;
+    return {"engine", "warning",
+            fmt::format("{} ({}) is left unused: the engine was built without it ({})", view.device.id.str(),
+                        view.device.name, found.engine),
+            fmt::format("scripts/bootstrap --gpu {} builds one that uses it", nvidia ? "cuda" : "vulkan")};
+  }
+  return ok("engine", fmt::format("llama.cpp {}", found.engine));
+}
+
+Check check_host(const Findings& found) {
+  if (!found.host) return {"host memory", "problem", "it cannot be read", "see that /proc is mounted"};
+  const probe::HostMemory& host = *found.host;
+  if (host.swap_used > kMuchSwap) {
+    return {"host memory", "warning",
+            fmt::format("{} lie in the swap area: whoever needs them again waits for the disk",
+                        to_string(host.swap_used)),
+            "run less beside the models, or give them less: devices.host.limit in the configuration"};
+  }
+  if (!host.capacity_bound_by.empty()) {
+    return {"host memory", "warning",
+            fmt::format("a control group leaves {} of the machine's {}", to_string(host.capacity),
+                        to_string(host.machine_total)),
+            fmt::format("raise the limit of {} where the models need more", host.capacity_bound_by)};
+  }
+  return ok("host memory", fmt::format("{} of {} could be had, nothing much is swapped out",
+                                       to_string(host.free), to_string(host.capacity)));
+}
+
+std::vector<Check> check_balance(const Findings& found) {
+  const DeviceReading* fullest = nullptr;
+  const DeviceReading* emptiest = nullptr;
+  const auto share = [](const DeviceReading& reading) {
+    return 1 - static_cast<double>(reading.free.count()) / static_cast<double>(reading.capacity.count());
+  };
+  int cards = 0;
+  for (const DeviceReading& reading : found.readings) {
+    if (reading.device == host_device() || reading.capacity <= Bytes()) continue;
+    ++cards;
+    if (fullest == nullptr || share(reading) > share(*fullest)) fullest = &reading;
+    if (emptiest == nullptr || share(reading) < share(*emptiest)) emptiest = &reading;
+  }
+  if (cards < 2) return {};
+  if (share(*fullest) <= kFull || share(*emptiest) >= kEmpty)
+    return {ok("balance", fmt::format("none of {} cards is full while another is empty", cards))};
+  return {{"balance", "warning",
+           fmt::format("{} is {:.0f} % full, {} only {:.0f} %", fullest->device.str(), 100 * share(*fullest),
+                       emptiest->device.str(), 100 * share(*emptiest)),
+           fmt::format("name {} for a model: device: under models: in the configuration",
+                       emptiest->device.str())}};
+}
+
+Check check_strays(const Findings& found) {
+  if (found.strays.empty()) return ok("processes", "no worker of an earlier daemon is left");
+  return {"processes", "problem",
+          fmt::format("workers whose daemon is gone still hold memory: process {}",
+                      fmt::join(found.strays, ", ")),
+          fmt::format("kill {}", fmt::join(found.strays, " "))};
+}
+
+// A model that is larger than all of its device can never be loaded there.
+std::optional<Check> check_size(const Findings& found, const ModelView& view) {
+  if (!view.footprint) return std::nullopt;
+  for (const auto& [id, bytes] : view.footprint->bytes) {
+    const auto device =
+        std::ranges::find(found.snapshot.devices, id, [](const auto& d) { return d.device.id; });
+    if (device == found.snapshot.devices.end()) continue;
+    const Bytes most = std::min(device->device.capacity - device->device.headroom,
+                                device->device.limit.value_or(device->device.capacity));
+    if (bytes <= most) continue;
+    return Check{"model " + view.model.id.str(), "warning",
+                 fmt::format("it takes {} of {}, which has {} for models", to_string(bytes), id.str(),
+                             to_string(most)),
+                 "give it a smaller context (max_length), fewer bits, or another device"};
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
-std::vector<Check> diagnose_daemon(const runtime::Runtime& runtime) {
-  std::vector<Check> checks;
-  const Snapshot snapshot = runtime.snapshot();
+Findings find_out(const runtime::Runtime& runtime) {
+  Findings found{.snapshot = runtime.snapshot(),
+                 .readings = runtime.readings(),
+                 .host = {},
+                 .engine = runtime.engine(),
+                 .strays = {},
+                 .warnings = runtime.warnings()};
+  if (auto host = probe::read_host_memory()) found.host = *std::move(host);
+  // In a container the daemon may be the first process itself.
+  if (::getpid() == 1) return found;
+  for (const os::ProcessIdentity& stray : os::find_strays(runtime.places().worker.filename().string()))
+    found.strays.push_back(stray.pid);
+  return found;
+}
 
-  checks.push_back(runtime.engine().empty() ? Check{"engine", "problem", "no worker has answered yet",
-                                                    "look at the log: llm-manager logs"}
-                                            : ok("engine", fmt::format("llama.cpp {}", runtime.engine())));
+std::vector<Check> diagnose(const Findings& found) {
+  const Snapshot& snapshot = found.snapshot;
+  std::vector<Check> checks = {check_engine(found), check_host(found), check_strays(found)};
+  std::ranges::move(check_balance(found), std::back_inserter(checks));
 
   std::size_t usable = 0;
   for (const ModelView& view : snapshot.models) {
@@ -30,6 +143,7 @@ std::vector<Check> diagnose_daemon(const runtime::Runtime& runtime) {
       continue;
     }
     ++usable;
+    if (auto size = check_size(found, view)) checks.push_back(*std::move(size));
     if (view.instance && view.instance->error) {
       checks.push_back({"model " + model.id.str(), "problem", view.instance->error->message,
                         fmt::format("llm-manager load {} tries again; llm-manager explain {} tells more",
@@ -89,7 +203,7 @@ std::vector<Check> diagnose_daemon(const runtime::Runtime& runtime) {
   } else {
     checks.push_back(ok("queue", "nobody waits"));
   }
-  for (const std::string& warning : runtime.warnings())
+  for (const std::string& warning : found.warnings)
     checks.push_back({"configuration", "warning", warning, {}});
   return checks;
 }

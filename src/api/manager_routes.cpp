@@ -282,7 +282,7 @@ class Administration {
 
   Task<> diagnose(http::Exchange& exchange) {
     json::array checks;
-    for (const Check& check : diagnose_daemon(runtime_)) {
+    for (const Check& check : api::diagnose(find_out(runtime_))) {
       checks.push_back(
           {{"name", check.name}, {"status", check.status}, {"message", check.message}, {"fix", check.fix}});
     }

@@ -195,4 +195,18 @@ Result<std::vector<Orphan>> reap_orphans(const std::filesystem::path& run_folder
   return orphans;
 }
 
+std::vector<ProcessIdentity> find_strays(const std::string& name, const std::filesystem::path& root) {
+  std::vector<ProcessIdentity> strays;
+  std::error_code error;
+  std::filesystem::directory_iterator entries(root / "proc", error);
+  for (const std::filesystem::directory_iterator end; !error && entries != end; entries.increment(error)) {
+    pid_t pid = 0;
+    if (!parse(entries->path().filename().string(), pid)) continue;
+    const auto stat = read_process_stat(pid, root);
+    if (stat && stat->name == name && stat->parent == 1 && stat->state != 'Z')
+      strays.push_back(stat->identity);
+  }
+  return strays;
+}
+
 }  // namespace lm::os

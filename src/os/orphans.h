@@ -45,4 +45,8 @@ struct Orphan {
 // that were still running. Records that make no sense are removed. No folder: nothing to do.
 Result<std::vector<Orphan>> reap_orphans(const std::filesystem::path& run_folder, Duration limit);
 
+// Running processes of that name whose parent has ended (the machine's first process has taken them over).
+// Reads all of /proc: milliseconds. `name` as the kernel keeps it, at most 15 bytes.
+std::vector<ProcessIdentity> find_strays(const std::string& name, const std::filesystem::path& root = "/");
+
 }  // namespace lm::os

@@ -146,6 +146,25 @@ TEST_F(OrphansTest, NonsenseIsRemovedAndHarmsNobody) {
   EXPECT_EQ(read_file(precious).value(), "keep") << "only sockets are removed";
 }
 
+TEST_F(OrphansTest, StraysAreThoseOfThatNameWhoseParentHasEnded) {
+  const auto process = [&](int pid, const std::string& name, char state, int parent) {
+    fs::create_directories(folder.path() / "proc" / std::to_string(pid));
+    std::ofstream(folder.path() / "proc" / std::to_string(pid) / "stat")
+        << fmt::format("{} ({}) {} {} {} {} 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {} 0 0 0\n", pid, name, state,
+                       parent, pid, pid, pid * 10);
+  };
+  process(100, "llm-worker", 'S', 1);
+  process(101, "llm-worker", 'S', 77);
+  process(102, "llm-worker", 'Z', 1);
+  process(103, "llm-workers", 'S', 1);
+  process(104, "sleep", 'S', 1);
+  fs::create_directories(folder.path() / "proc/net");
+  const auto strays = find_strays("llm-worker", folder.path());
+  ASSERT_EQ(strays.size(), 1U);
+  EXPECT_EQ(strays[0], (ProcessIdentity{.pid = 100, .start_ticks = 1000}));
+  EXPECT_TRUE(find_strays("llm-worker", folder.path() / "nowhere").empty());
+}
+
 TEST_F(OrphansTest, AMissingFolderIsNothingToDo) {
   EXPECT_TRUE(reap_orphans(folder.path() / "missing", 1s).value().empty());
 }

@@ -1,0 +1,155 @@
+#include "api/diagnosis.h"
+
+#include <algorithm>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace lm::api {
+namespace {
+
+using ::testing::HasSubstr;
+
+DeviceReading reading(const std::string& id, Bytes capacity, Bytes free) {
+  return {.device = DeviceId(id), .capacity = capacity, .free = free, .holders = {}};
+}
+
+DeviceView device(const std::string& id, DeviceKind kind, Bytes capacity) {
+  return {.device = {.id = DeviceId(id),
+                     .kind = kind,
+                     .name = "Card " + id,
+                     .capacity = capacity,
+                     .headroom = {},
+                     .limit = {}},
+          .reserved = {},
+          .used = {},
+          .external = {},
+          .available = capacity};
+}
+
+ModelView model(const std::string& id, Bytes on_host) {
+  ModelView view;
+  view.model.id = ModelId(id);
+  view.footprint = Footprint{.bytes = {{host_device(), on_host}}};
+  return view;
+}
+
+// A machine with which nothing is wrong.
+Findings healthy() {
+  Findings found;
+  found.snapshot.devices = {device("host", DeviceKind::kHost, gib(16))};
+  found.snapshot.models = {model("tiny", gib(1))};
+  found.readings = {reading("host", gib(16), gib(8))};
+  found.host = probe::HostMemory{
+      .machine_total = gib(16), .machine_available = gib(8), .capacity = gib(16), .free = gib(8)};
+  found.engine = "0.5.0-abc cpu";
+  return found;
+}
+
+Check check(const Findings& found, const std::string& name) {
+  const auto checks = diagnose(found);
+  const auto it = std::ranges::find(checks, name, &Check::name);
+  return it == checks.end() ? Check{name, "missing", "", ""} : *it;
+}
+
+TEST(Diagnosis, AHealthyMachineHasNothingButGoodChecks) {
+  for (const Check& each : diagnose(healthy()))
+    EXPECT_EQ(each.status, "ok") << each.name << ": " << each.message;
+  for (const char* name : {"engine", "host memory", "processes", "models", "device host", "queue"})
+    EXPECT_EQ(check(healthy(), name).status, "ok") << name;
+}
+
+TEST(Diagnosis, EveryWarningSaysWhatToDo) {
+  Findings found = healthy();
+  found.host->swap_used = gib(2);
+  found.strays = {4711};
+  found.snapshot.models.push_back(model("huge", gib(40)));
+  found.snapshot.devices.push_back(device("cuda0", DeviceKind::kCuda, gib(24)));
+  for (const Check& each : diagnose(found)) {
+    if (each.status != "ok") EXPECT_NE(each.fix, "") << each.name << ": " << each.message;
+  }
+}
+
+TEST(Diagnosis, ACardThatTheEngineWasNotBuiltFor) {
+  Findings found = healthy();
+  found.snapshot.devices.push_back(device("cuda0", DeviceKind::kCuda, gib(24)));
+  EXPECT_EQ(check(found, "engine").status, "warning");
+  EXPECT_THAT(check(found, "engine").message, HasSubstr("cuda0 (Card cuda0) is left unused"));
+  EXPECT_THAT(check(found, "engine").fix, HasSubstr("--gpu cuda"));
+  found.engine = "0.5.0-abc cuda";
+  EXPECT_EQ(check(found, "engine").status, "ok");
+
+  found = healthy();
+  found.snapshot.devices.push_back(device("rocm0", DeviceKind::kRocm, gib(24)));
+  EXPECT_THAT(check(found, "engine").fix, HasSubstr("--gpu vulkan"));
+  found.engine = "0.5.0-abc vulkan";
+  EXPECT_EQ(check(found, "engine").status, "ok");
+}
+
+TEST(Diagnosis, NoWorkerHasAnswered) {
+  Findings found = healthy();
+  found.engine.clear();
+  EXPECT_EQ(check(found, "engine").status, "problem");
+}
+
+TEST(Diagnosis, MuchSwapIsSlow) {
+  Findings found = healthy();
+  found.host->swap_used = mib(100);
+  EXPECT_EQ(check(found, "host memory").status, "ok");
+  found.host->swap_used = gib(3);
+  EXPECT_EQ(check(found, "host memory").status, "warning");
+  EXPECT_THAT(check(found, "host memory").message, HasSubstr("3.00 GB lie in the swap area"));
+}
+
+TEST(Diagnosis, AControlGroupThatBindsIsNamed) {
+  Findings found = healthy();
+  found.host->capacity = gib(4);
+  found.host->capacity_bound_by = "/sys/fs/cgroup/user.slice";
+  EXPECT_THAT(check(found, "host memory").message, HasSubstr("leaves 4.00 GB of the machine's 16.00 GB"));
+  EXPECT_THAT(check(found, "host memory").fix, HasSubstr("/sys/fs/cgroup/user.slice"));
+}
+
+TEST(Diagnosis, HostThatCannotBeRead) {
+  Findings found = healthy();
+  found.host.reset();
+  EXPECT_EQ(check(found, "host memory").status, "problem");
+}
+
+TEST(Diagnosis, StraysAreNamedWithTheCommandThatEndsThem) {
+  Findings found = healthy();
+  found.strays = {4711, 4712};
+  EXPECT_EQ(check(found, "processes").status, "problem");
+  EXPECT_EQ(check(found, "processes").fix, "kill 4711 4712");
+}
+
+TEST(Diagnosis, CardsThatAreUsedUnevenly) {
+  Findings found = healthy();
+  found.readings.push_back(reading("cuda0", gib(24), gib(1)));
+  EXPECT_EQ(check(found, "balance").status, "missing") << "one card has nobody to be compared with";
+  found.readings.push_back(reading("cuda1", gib(24), gib(12)));
+  EXPECT_EQ(check(found, "balance").status, "ok");
+  found.readings.back().free = gib(23);
+  EXPECT_EQ(check(found, "balance").status, "warning");
+  EXPECT_THAT(check(found, "balance").message, HasSubstr("cuda0 is 96 % full, cuda1 only 4 %"));
+  found.readings[1].capacity = Bytes();  // a card that tells nothing
+  EXPECT_EQ(check(found, "balance").status, "missing");
+}
+
+TEST(Diagnosis, AModelThatCanNeverFit) {
+  Findings found = healthy();
+  found.snapshot.models.push_back(model("huge", gib(40)));
+  EXPECT_EQ(check(found, "model huge").status, "warning");
+  EXPECT_THAT(check(found, "model huge").message, HasSubstr("takes 40.00 GB of host, which has 16.00 GB"));
+  found.snapshot.devices[0].device.limit = gib(2);
+  found.snapshot.models[1] = model("large", gib(3));
+  EXPECT_THAT(check(found, "model large").message, HasSubstr("which has 2.00 GB for models"));
+}
+
+TEST(Diagnosis, WarningsOfTheConfigurationAreAmongThem) {
+  Findings found = healthy();
+  found.warnings = {"models.x: device cuda is not there; it runs on the host"};
+  EXPECT_EQ(check(found, "configuration").status, "warning");
+}
+
+}  // namespace
+}  // namespace lm::api
