@@ -9,6 +9,7 @@
 #include <ggml-backend.h>
 #include <llama.h>
 #include <log.h>
+#include <map>
 #include <mutex>
 #include <optional>
 
@@ -23,6 +24,7 @@ struct State {
   ggml_log_level level = GGML_LOG_LEVEL_NONE;
   std::deque<std::string> errors;
   std::function<void(LoadStage)> watcher;
+  std::map<std::string, std::string, std::less<>> names;  // of devices, where ours is another one
 };
 
 State& state() {
@@ -135,7 +137,8 @@ Error out_of_memory(std::string_view text) {
     if (ggml_backend_dev_type(dev) == GGML_BACKEND_DEVICE_TYPE_CPU) continue;
     const std::string_view name = ggml_backend_dev_name(dev);
     if (has_number_of(text, name) || contains(text, name)) {
-      device = device_name(ggml_backend_dev_name(dev));
+      device = device_name(name);
+      if (name.starts_with("RPC")) break;  // its server may never answer again
       std::size_t now = 0, total = 0;
       ggml_backend_dev_memory(dev, &now, &total);
       if (total > 0) free = static_cast<std::int64_t>(now);
@@ -174,6 +177,15 @@ Error classify(std::string_view text) {
        {"out of memory", "failed to allocate", "unable to allocate", "bad_alloc", "cannot allocate memory",
         "failed to fit", "not enough memory", "OutOfDeviceMemory"}) {
     if (contains(text, mark)) return out_of_memory(text);
+  }
+  for (const std::string_view mark : {"Remote RPC server crashed", "RPC handshake failed"}) {
+    if (contains(text, mark)) {
+      return {.code = ErrorCode::kUnavailable,
+              .message = "an RPC server has closed its connection",
+              .reason = "device_lost",
+              .fields = {},
+              .retry_after = {}};
+    }
   }
   Error error{.code = ErrorCode::kInvalidArgument,
               .message = std::string(text),
@@ -216,8 +228,19 @@ Error why_it_failed(std::string_view otherwise) {
   return error;
 }
 
+void call_device(std::string_view engine_name, std::string_view name) {
+  auto& s = state();
+  const std::scoped_lock lock(s.mutex);
+  s.names.insert_or_assign(std::string(engine_name), std::string(name));
+}
+
 std::string device_name(std::string_view engine_name) {
   if (engine_name == "CPU") return "host";
+  {
+    auto& s = state();
+    const std::scoped_lock lock(s.mutex);
+    if (const auto named = s.names.find(engine_name); named != s.names.end()) return named->second;
+  }
   std::string name(engine_name);
   std::ranges::transform(name, name.begin(),
                          [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });

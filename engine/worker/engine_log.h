@@ -26,6 +26,9 @@ Error why_it_failed(std::string_view otherwise);
 // The same from one message, that of an abort.
 Error classify(std::string_view message);
 
+// From now on the engine's device of that name has this one with the manager.
+void call_device(std::string_view engine_name, std::string_view name);
+
 // "CUDA0" as the manager names it: "cuda0"; the processor's memory: "host".
 std::string device_name(std::string_view engine_name);
 

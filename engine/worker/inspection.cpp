@@ -18,6 +18,7 @@
 #include "memory_report.h"
 #include "os/sandbox/sandbox.h"
 #include "prediction.h"
+#include "rpc_devices.h"
 
 namespace lm::worker {
 namespace {
@@ -69,6 +70,7 @@ Result<wire::Inspected> read_files(Files& files, const wire::Inspect& order, boo
   tell_conversations(out);
   LM_TRY(const auto options, choose_options(order.options, out.kind, out.context_train, on_host));
   const auto* projector = files.projector ? &*files.projector : nullptr;
+  out.extent = extent_of(files.model, projector, options);
   // A card that is named is believed: in the sandbox nobody can look.
   const auto card = on_host ? std::nullopt : card_of(order.options);
   if (card) {
@@ -163,7 +165,7 @@ Result<wire::Inspected> inspect_in_sandbox(const wire::Inspect& order) {
   return out;
 }
 
-wire::DevicesListed list_devices() {
+wire::DevicesListed list_devices(const wire::ListDevices& order) {
   wire::DevicesListed out;
   for (std::size_t i = 0; i < ggml_backend_dev_count(); ++i) {
     auto* device = ggml_backend_dev_get(i);
@@ -178,6 +180,7 @@ wire::DevicesListed list_devices() {
     each.bus = properties.device_id != nullptr ? properties.device_id : "";
     out.devices.push_back(std::move(each));
   }
+  list_rpc_devices(order.servers, out);
   return out;
 }
 

@@ -14,6 +14,6 @@ Result<wire::Inspected> inspect(const wire::Inspect& order);
 // here, after the files were opened and before a byte of them is looked at.
 Result<wire::Inspected> inspect_in_sandbox(const wire::Inspect& order);
 
-wire::DevicesListed list_devices();
+wire::DevicesListed list_devices(const wire::ListDevices& order);
 
 }  // namespace lm::worker

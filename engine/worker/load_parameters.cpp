@@ -4,12 +4,14 @@
 #include <common.h>
 #include <cstdio>
 #include <ggml-backend.h>
+#include <llama.h>
 #include <vector>
 
 #include <fmt/format.h>
 
 #include "engine_log.h"
 #include "load_options.h"
+#include "rpc_devices.h"
 
 namespace lm::worker {
 namespace {
@@ -52,6 +54,24 @@ Result<std::vector<ggml_backend_dev_t>> chosen_cards(const std::string& wanted) 
   return out;
 }
 
+// The devices that the manager has chosen.
+Result<std::vector<ggml_backend_dev_t>> placed_on(const std::vector<LayerShare>& shares) {
+  if (shares.size() > llama_max_devices())
+    return illegal(
+        fmt::format("{} devices are more than the engine's {}", shares.size(), llama_max_devices()));
+  std::vector<ggml_backend_dev_t> out;
+  for (const LayerShare& share : shares) {
+    if (auto* remote = rpc_device(share.device)) {
+      out.push_back(remote);
+      continue;
+    }
+    LM_TRY(const auto card, chosen_cards(share.device.str()));
+    if (card.size() != 1) return illegal(fmt::format("there is no device {}", share.device.str()));
+    out.push_back(card.front());
+  }
+  return out;
+}
+
 Result<enum llama_pooling_type> pooling_of(const std::string& name, ModelKind kind) {
   if (kind == ModelKind::kRerank) return LLAMA_POOLING_TYPE_RANK;
   if (name.empty()) return LLAMA_POOLING_TYPE_UNSPECIFIED;
@@ -82,13 +102,16 @@ void set_sampling(const SamplingDefaults& wanted, common_params& params) {
 
 bool stays_on_host(const LoadOptions& options) {
   if (options.gpu_layers == 0) return true;
+  if (!options.shares.empty()) return false;
   const auto chosen = chosen_cards(options.device);
   return !chosen || chosen->empty();
 }
 
 Result<std::unique_ptr<common_params>> load_parameters(const wire::Load& load, int context_train,
                                                        const std::string& socket) {
-  LM_TRY(auto chosen, chosen_cards(load.options.device));
+  LM_TRY_VOID(add_rpc_devices(load.rpc));
+  LM_TRY(auto chosen,
+         load.options.shares.empty() ? chosen_cards(load.options.device) : placed_on(load.options.shares));
   const bool on_host = chosen.empty() || load.options.gpu_layers == 0;
   LM_TRY(const auto options, choose_options(load.options, load.kind, context_train, on_host));
   LM_TRY(const auto pooling, pooling_of(load.options.pooling, load.kind));
@@ -119,6 +142,11 @@ Result<std::unique_ptr<common_params>> load_parameters(const wire::Load& load, i
     params->devices.assign(1, nullptr);  // none, rather than all
   } else {
     params->n_gpu_layers = load.options.gpu_layers.value_or(-1);
+    const std::vector<LayerShare>& shares = load.options.shares;
+    // Numbers of layers as parts: the engine's own division gives them back exactly.
+    for (std::size_t i = 0; shares.size() > 1 && i < shares.size(); ++i)
+      params->tensor_split[i] = static_cast<float>(shares[i].layers);
+    params->split_mode = load.options.split == Split::kRow ? LLAMA_SPLIT_MODE_ROW : LLAMA_SPLIT_MODE_LAYER;
     chosen.push_back(nullptr);
     params->devices = std::move(chosen);
   }

@@ -30,6 +30,7 @@
 #include "inspection.h"
 #include "link.h"
 #include "model.h"
+#include "rpc_devices.h"
 #include "slot_states.h"
 
 extern char** environ;
@@ -98,7 +99,15 @@ void on_engine_abort(const char* message) {
   if (aborting_link == nullptr) return;
   // The errors logged just before tell more than the assertion's own text; out of memory is told by either.
   Error error = why_it_failed(message);
-  if (const Error own = classify(message); own.reason == "insufficient_memory") error = own;
+  if (const Error own = classify(message); own.reason == "insufficient_memory" || own.reason == "device_lost")
+    error = own;
+  if (error.reason == "device_lost") {
+    if (const auto device = lost_rpc_device()) {
+      error.message = fmt::format("device {} is not there any more: {} does not answer", device->id.str(),
+                                  device->server);
+      error.fields = {{"device", device->id.str()}, {"server", device->server}};
+    }
+  }
   silence_crashes();
   aborting_link->send(wire::Failed{.generation = aborting_generation, .error = std::move(error)});
 }
@@ -213,7 +222,7 @@ int run(const Arguments& arguments) {
       answer_crashes(link.fd(), crash_line({}, inspection->id));
       reply(link, inspection->id, inspect(*inspection));
     } else {
-      reply(link, 0, Result<wire::DevicesListed>(list_devices()));
+      reply(link, 0, Result<wire::DevicesListed>(list_devices(std::get<wire::ListDevices>(order))));
     }
   }
 }

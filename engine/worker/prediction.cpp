@@ -105,6 +105,44 @@ std::optional<CardShare> card_of(const LoadOptions& options) {
   return CardShare{.device = DeviceId(name), .layers = options.gpu_layers};
 }
 
+Extent extent_of(const Artifact& artifact, const Artifact* projector, const EffectiveOptions& options) {
+  const Shape shape(artifact.first(), options);
+  const auto output = static_cast<std::size_t>(shape.layers);
+  Extent extent;
+  extent.layers.resize(output + 1);
+  Bytes input;
+  Bytes embeddings;
+  bool own_output = false;
+  for (const auto& part : artifact.parts()) {
+    for (const auto& tensor : part.tensors) {
+      const Bytes bytes(static_cast<std::int64_t>(tensor.bytes));
+      own_output |= tensor.name == "output.weight";
+      if (tensor.name == "token_embd.weight") embeddings = bytes;
+      if (tensor.name.starts_with("token_") || tensor.name.starts_with("position_")) {
+        input += bytes;
+        continue;
+      }
+      const auto layer = static_cast<std::size_t>(layer_of(tensor.name).value_or(shape.layers));
+      extent.layers[std::min(layer, output)].weights += bytes;
+    }
+  }
+  const bool generates = shape.cache > 0;
+  if (generates && !own_output) extent.layers[output].weights += embeddings;
+  for (std::size_t layer = 0; layer < output; ++layer)
+    extent.layers[layer].cache = Bytes(shape.cache / shape.layers);
+  extent.scratch = Bytes(shape.activations(options));
+  // Logits are made for a whole micro-batch where it is reserved for the worst.
+  extent.output_scratch = Bytes(std::int64_t{options.micro_batch} * shape.vocabulary * 4);
+  extent.first = Bytes(weights_of(projector));
+  extent.device_context = Bytes(kContextOnCard);
+  extent.host = Bytes(shape.process() + shape.logits(options));
+  if (!options.mmap) extent.host += input;
+  extent.host_with_cards = Bytes(kContextOnHost);
+  extent.host_scratch = extent.scratch;
+  extent.mapped = options.mmap;
+  return extent;
+}
+
 std::vector<DeviceMemory> predict_on_card(const Artifact& artifact, const Artifact* projector,
                                           const EffectiveOptions& options, const CardShare& card) {
   const Shape shape(artifact.first(), options);

@@ -27,6 +27,9 @@ struct CardShare {
 // The card that the options name, "cuda0"; empty where they name none, or leave all layers on the host.
 std::optional<CardShare> card_of(const LoadOptions& options);
 
+// The same layer by layer, for devices of whichever kind: an RPC server's takes no context of its own.
+Extent extent_of(const Artifact& artifact, const Artifact* projector, const EffectiveOptions& options);
+
 // Host and card. The table of token embeddings stays on the host, and lies on the card a second time where
 // the output is made from it.
 std::vector<DeviceMemory> predict_on_card(const Artifact& artifact, const Artifact* projector,

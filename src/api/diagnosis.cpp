@@ -163,7 +163,11 @@ std::vector<Check> diagnose(const Findings& found) {
 
   for (const DeviceView& view : snapshot.devices) {
     const std::string name = "device " + view.device.id.str();
-    if (view.available < Bytes()) {
+    if (!view.device.usable && !view.device.server.empty()) {
+      checks.push_back(
+          {name, "problem", fmt::format("its RPC server {} does not serve", view.device.server),
+           "start ggml-rpc-server there, or take it out of devices.rpc; it is looked for again"});
+    } else if (view.available < Bytes()) {
       checks.push_back({name, "warning",
                         fmt::format("{} more is in use than was left for everybody else",
                                     to_string(Bytes() - view.available)),

@@ -152,7 +152,16 @@ class Inference {
     // Who is told of the death and asks again at once must not be given the dead worker.
     if (!lease->cut() && answered.error().code == ErrorCode::kUnavailable)
       co_await known_dead(lease->instance());
-    co_await end_with(exchange, broken_answer(*lease, answered.error()));
+    Error error = broken_answer(*lease, answered.error());
+    if (error.reason == "worker_died") {
+      // Where it could say why, that is the answer: a device that is gone.
+      if (const auto why = co_await runtime_.last_words(lease->instance())) {
+        error.message = fmt::format("{}: {}", error.message, why->message);
+        error.reason = why->reason;
+        error.fields = why->fields;
+      }
+    }
+    co_await end_with(exchange, std::move(error));
   }
 
  private:

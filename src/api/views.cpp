@@ -42,6 +42,17 @@ json::object engine_account(const std::vector<DeviceMemory>& memory) {
   return devices;
 }
 
+// Where its layers are; null of a single device: all that are not the host's.
+json::array shares_json(const std::vector<LayerShare>& shares) {
+  json::array array;
+  for (const LayerShare& share : shares) {
+    json::value layers;
+    if (share.layers > 0) layers = share.layers;
+    array.push_back({{"device", share.device.str()}, {"layers", std::move(layers)}});
+  }
+  return array;
+}
+
 // Of a worker that is still there: once it is reaped, the number may be anybody's.
 json::value running_pid(const InstanceView& view) {
   const bool gone = view.state == InstanceState::kReclaiming || view.state == InstanceState::kFailed;
@@ -103,6 +114,7 @@ json::object to_json(const InstanceView& view, const std::optional<backend::Work
                       {"pid", running_pid(view)},
                       {"reserved", to_json(view.reserved)},
                       {"held_bytes", to_json(view.held)},
+                      {"placement", shares_json(view.shares)},
                       {"reclaimable", view.reclaimable.count()},
                       {"expires_in_s", seconds_until(view.expires_at, now)},
                       {"retry_in_s", seconds_until(view.retry_at, now)},
@@ -176,6 +188,8 @@ json::object to_json(const DeviceView& view, const DeviceReading* reading) {
     object["driver"] = device.driver;
     object["display"] = device.display;
     object["part_of_a_card"] = device.is_part;
+    object["usable"] = device.usable;
+    if (!device.server.empty()) object["server"] = device.server;
   }
   if (device.limit) object["limit"] = device.limit->count();
   if (reading != nullptr) {

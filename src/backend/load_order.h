@@ -1,6 +1,9 @@
 // What a worker was told to load.
 #pragma once
 
+#include <vector>
+
+#include "domain/device.h"
 #include "domain/ids.h"
 #include "domain/model.h"
 
@@ -11,6 +14,7 @@ struct LoadOrder {
   Generation generation;
   Model model;
   LoadOptions options;
+  std::vector<Device> devices{};  // those of options.shares
 };
 
 }  // namespace lm::backend

@@ -34,6 +34,8 @@ constexpr Duration kStandbyRest = std::chrono::seconds(1);
 // A chat template inside an inspection fits many times.
 constexpr std::size_t kLongestLine = std::size_t{4} << 20;
 constexpr std::size_t kLastWords = 4;
+// Instances whose errors are still asked for after their end.
+constexpr std::size_t kRemembered = 64;
 
 Duration since(std::chrono::steady_clock::time_point start) {
   return std::chrono::steady_clock::now() - start;
@@ -52,6 +54,19 @@ std::vector<std::string> capabilities(const wire::Capabilities& c) {
 
 }  // namespace
 
+namespace {
+
+std::vector<wire::RpcDevice> behind_servers(const std::vector<Device>& devices) {
+  std::vector<wire::RpcDevice> remote;
+  for (const Device& device : devices) {
+    if (!device.server.empty())
+      remote.push_back({.id = device.id, .server = device.server, .number = device.number});
+  }
+  return remote;
+}
+
+}  // namespace
+
 struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
   // Conversations that a worker is writing down.
   struct Saving {
@@ -61,7 +76,7 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
   };
   // One process. Shared by the table that lists it and the coroutine that listens to it.
   struct Worker {
-    explicit Worker(const asio::any_io_executor& e) : greeted(e), restored(e) {}
+    explicit Worker(const asio::any_io_executor& e) : greeted(e), over(e), restored(e) {}
 
     std::optional<os::Subprocess> process;
     std::optional<os::LineLink> link;
@@ -74,7 +89,8 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
 
     std::optional<LoadOrder> order;  // empty: standby
     bool load_sent = false;
-    bool answered = false;  // Ready or Failed has come
+    std::optional<Error> last_error;  // what it said although nobody had asked any more
+    bool answered = false;            // Ready or Failed has come
     bool stopping = false;
     std::chrono::steady_clock::time_point started_at, ordered_at;
     Duration start_took{};  // of the process, where the load had to wait for it
@@ -83,6 +99,7 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
     std::optional<WorkerReport> report;
     bool keeps_states = false;
     bool restoring = false;                     // its load named states
+    Latch over;                                 // it is gone
     Latch restored;                             // it told what became of them, or never will
     std::optional<wire::Restored> restoration;  // what it told
     std::optional<Saving> saving;
@@ -107,6 +124,7 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
   Gate gate;
   std::string engine;
   std::map<InstanceId, WorkerPtr> workers;
+  std::map<InstanceId, Error> died_of;  // the latest
   WorkerPtr standby;
   asio::steady_timer standby_timer;
   Duration standby_pause = Duration();  // grows while standbys die
@@ -282,7 +300,11 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
   }
 
   void on(const WorkerPtr& worker, const wire::Failed& m) {
-    if (!is_current(worker, m.generation) || worker->answered) return;
+    if (!is_current(worker, m.generation)) return;
+    if (worker->answered) {
+      worker->last_error = m.error;  // it aborts
+      return;
+    }
     tell_failed(worker, m.error);
   }
 
@@ -317,7 +339,12 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
     worker->gone = true;
     worker->greeted.open();
     worker->restored.open();
+    worker->over.open();
     if (worker->saving) worker->saving->done.open();
+    if (worker->order && worker->last_error) {
+      died_of.insert_or_assign(worker->order->instance, *worker->last_error);
+      while (died_of.size() > kRemembered) died_of.erase(died_of.begin());
+    }
     if (worker == standby) {
       standby.reset();
       if (closed) return;
@@ -335,7 +362,8 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
                        .generation = worker->order->generation,
                        .how = to_string(status),
                        .held_before = {},
-                       .reclaimable_before = {}};
+                       .reclaimable_before = {},
+                       .error = worker->last_error};
     if (!worker->stopping) event.how += last_words(worker);
     if (worker->before_stop) {
       event.held_before = worker->before_stop->held;
@@ -373,6 +401,7 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
                           .options = order.options,
                           .alias = order.model.id.str(),
                           .sampling = order.model.sampling,
+                          .rpc = behind_servers(order.devices),
                           .states = std::move(states)};
     if (auto sent = send(worker, load); !sent) tell_failed(worker, sent.error());
   }
@@ -547,8 +576,43 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
                              .context_train = found->context_train,
                              .layers = found->layers,
                              .kind = found->kind,
-                             .predicted = found->predicted};
+                             .predicted = found->predicted,
+                             .extent = found->extent};
       }
+    }
+  }
+
+  Task<Result<SeenDevices>> list_devices(std::vector<std::string> servers) {
+    LM_CO_TRY(const WorkerPtr worker, spawn(false));
+    // However this ends, the process ends with it.
+    const auto deadline = std::chrono::steady_clock::now() + options.list_limit;
+    LM_CO_TRY_VOID(send(worker, wire::ListDevices{std::move(servers)}));
+    for (;;) {
+      LM_CO_TRY(
+          const std::string read,
+          co_await worker->link->read_line(
+              kLongestLine, std::max<Duration>(Duration(1), deadline - std::chrono::steady_clock::now())));
+      LM_CO_TRY(const auto message, wire::decode_from_worker(read));
+      if (!message) continue;
+      if (const auto* failed = std::get_if<wire::Failed>(&*message)) co_return fail(failed->error);
+      const auto* listed = std::get_if<wire::DevicesListed>(&*message);
+      if (listed == nullptr) continue;
+      SeenDevices seen;
+      for (const wire::DevicesListed::Device& d : listed->devices) {
+        seen.devices.push_back({.device = {.id = d.id,
+                                           .kind = d.kind,
+                                           .name = d.name,
+                                           .capacity = d.capacity,
+                                           .headroom = {},
+                                           .limit = {},
+                                           .server = d.server,
+                                           .number = d.number},
+                                .free = d.free});
+      }
+      for (const auto& gone : listed->missing) seen.missing.push_back({gone.server, gone.why});
+      // At once: its connections keep others from the servers.
+      co_await worker->process->stop(std::chrono::milliseconds(100));
+      co_return seen;
     }
   }
 };
@@ -593,6 +657,11 @@ Task<Result<Inspection>> Workers::inspect(std::filesystem::path path, LoadOption
   co_return co_await impl->inspect(std::move(path), std::move(options));
 }
 
+Task<Result<SeenDevices>> Workers::list_devices(std::vector<std::string> servers) {
+  const auto impl = impl_;
+  co_return co_await impl->list_devices(std::move(servers));
+}
+
 void Workers::checkpoint(InstanceId instance) {
   impl_->checkpoint(instance);
 }
@@ -609,6 +678,13 @@ std::shared_ptr<http::Client> Workers::client(InstanceId instance) const {
 std::optional<WorkerReport> Workers::report(InstanceId instance) const {
   const auto it = impl_->workers.find(instance);
   return it == impl_->workers.end() ? std::nullopt : it->second->report;
+}
+
+Task<std::optional<Error>> Workers::last_words(InstanceId instance) {
+  const auto impl = impl_;
+  if (const auto worker = impl->find(instance)) co_await worker->over.wait(std::chrono::milliseconds(500));
+  const auto error = impl->died_of.find(instance);
+  co_return error == impl->died_of.end() ? std::nullopt : std::optional(error->second);
 }
 
 std::vector<Workers::Running> Workers::running() const {

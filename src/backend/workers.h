@@ -32,6 +32,22 @@ struct Inspection {
   int layers = 0;
   ModelKind kind = ModelKind::kGeneration;
   std::vector<DeviceMemory> predicted;
+  std::optional<Extent> extent;  // the same layer by layer
+};
+
+// What the engine sees of a device that no probe of ours does. Its id is the manager's to give.
+struct SeenDevice {
+  Device device;
+  Bytes free;
+  bool operator==(const SeenDevice&) const = default;
+};
+struct SeenDevices {
+  struct Missing {
+    std::string server;
+    std::string why;
+  };
+  std::vector<SeenDevice> devices;
+  std::vector<Missing> missing;  // RPC servers that could not be asked
 };
 
 // What a worker told when it was ready.
@@ -53,6 +69,7 @@ struct WorkersOptions {
   bool standby_opens_devices = false;
   Duration start_limit = std::chrono::seconds(20);  // from exec to hello
   Duration inspect_limit = std::chrono::seconds(10);
+  Duration list_limit = std::chrono::seconds(30);  // it waits some seconds for each server
   // A conversation that takes longer is read again instead.
   Duration restore_limit = std::chrono::seconds(10);
   Duration save_limit = std::chrono::seconds(5);        // before a worker ends
@@ -87,6 +104,8 @@ class Workers {
   void load(LoadOrder order);
   void stop(InstanceId instance, Generation generation, Duration grace);
   Task<Result<Inspection>> inspect(std::filesystem::path path, LoadOptions options);
+  // Devices of the engine's, those behind these RPC servers among them, by a worker that is thrown away.
+  Task<Result<SeenDevices>> list_devices(std::vector<std::string> servers);
 
   // Saves the conversations of a ready worker and lets it go on. Nothing happens where that is under way, or
   // the worker is ending.
@@ -98,6 +117,9 @@ class Workers {
   // nobody was told yet.
   std::shared_ptr<http::Client> client(InstanceId instance) const;
   std::optional<WorkerReport> report(InstanceId instance) const;
+
+  // What a worker said before it died by itself, for who was being answered. Waits for its end, for a moment.
+  Task<std::optional<Error>> last_words(InstanceId instance);
 
   struct Running {
     InstanceId instance;

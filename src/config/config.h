@@ -32,6 +32,8 @@ struct ModelEntry {
   std::string quantize;              // "q4_k_m", "4bit", …; empty: as the file is
   std::optional<int> batch_size;     // texts that an embedding model is given at a time
   std::vector<std::string> devices;  // the only ones it may use; empty: all
+  std::optional<int> max_devices;    // the most that it is split over
+  std::optional<Layout> layout;      // empty: by its name
   DeviceAmounts reserve;             // to be left free on these devices when it is placed
   bool operator==(const ModelEntry&) const = default;
 };
@@ -148,6 +150,7 @@ struct Config {
   std::map<std::string, CommandEntry> commands;
   Settings settings;  // residency, scheduling, limits: as core takes them
   std::map<std::string, DeviceEntry> devices;
+  std::vector<std::string> rpc_servers;  // "host:port" each
   Standby standby = Standby::kProcess;
   State state;
   Server server;

@@ -48,6 +48,11 @@ Model to_model(const std::string& name, const ModelEntry& entry) {
   model.aliases = entry.aliases;
   model.kind = kind_of(name, entry);
   model.load = entry.load;
+  const bool by_guide = name == "llm" || name == "embedding";
+  model.placement.layout = entry.layout.value_or(by_guide ? Layout::kGuideFromFive : Layout::kCompact);
+  for (const std::string& device : entry.devices) model.placement.devices.emplace_back(device);
+  for (const auto& [device, bytes] : entry.reserve) model.placement.reserve.set(DeviceId(device), bytes);
+  model.placement.max_devices = entry.max_devices;
   model.sampling = entry.sampling;
   model.policy = entry.policy;
   model.origin = entry.origin;

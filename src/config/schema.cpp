@@ -72,6 +72,17 @@ void add_models(std::vector<Key>& keys) {
           "warning."));
   add(key("models.*.devices", texts_type("a list of devices"), LM_AT(c.models.at(name).devices),
           "The only devices it may use; all where it is not given.", "[cuda0, cuda1]"));
+  add(key("models.*.max_devices", maybe(integer_type(1, 1024)), LM_AT(c.models.at(name).max_devices),
+          "The most devices that it is split over; as few as will do are used anyway.", "2"));
+  add(key("models.*.layout",
+          maybe(choice_type<Layout>({{"compact", Layout::kCompact}, {"guide", Layout::kGuide}})),
+          LM_AT(c.models.at(name).layout),
+          "compact: the fewest cards that it fits on; guide: text over the first four, embeddings on the "
+          "fifth. guide for llm and embedding where there are five cards or more, else compact.",
+          "guide"));
+  add(key("models.*.split", choice_type<Split>({{"layer", Split::kLayer}, {"row", Split::kRow}}),
+          LM_AT(c.models.at(name).load.split),
+          "How it is cut where it lies on several devices: layer after layer, or each matrix by rows."));
   add(key("models.*.reserve", device_amounts_type(), LM_AT(c.models.at(name).reserve),
           "Memory to leave free when it is placed, on every device or device by device.", "1GB"));
   add(key("models.*.max_length", maybe(integer_type(1, kNoLimit)), LM_AT(c.models.at(name).load.context),
@@ -221,6 +232,10 @@ void add_policy(std::vector<Key>& keys) {
           "Wait after a failed load; doubles each time,"));
   add(key("limits.retry_most", duration_type(), LM_AT(c.settings.limits.retry_most), "up to this."));
 
+  add(key("devices.rpc", texts_type("a list of HOST:PORT"), LM_AT(c.rpc_servers),
+          "llama.cpp's RPC servers whose devices are used as well: rpc0, rpc1, … in this order. They know no "
+          "keys: only in a network that you trust.",
+          "[\"10.0.0.7:50052\"]"));
   add(key("devices.*.limit", maybe(bytes_type()), LM_AT(c.devices.at(name).limit),
           "The most that our models may take of it together.", "16GB"));
   add(also_called(key("devices.*.headroom", maybe(bytes_type()), LM_AT(c.devices.at(name).headroom),

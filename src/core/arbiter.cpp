@@ -354,6 +354,8 @@ void Arbiter::on(const FootprintPredicted& e) {
   }
   entry->instance->footprint = e.footprint;
   entry->learned = e.footprint;
+  entry->learned_for_host = entry->instance->for_host;
+  if (e.extent) entry->extent = e.extent;
 }
 
 void Arbiter::on(const WorkerTaken& e) {
@@ -408,6 +410,8 @@ void Arbiter::on(const LoadSucceeded& e) {
   entry->load_took = e.took;
   if (!entry->is_seat()) entry->failures = 0;
   entry->learned = Footprint{e.held, FootprintSource::kMeasured};
+  entry->learned_for_host = !instance.plan && !entry->is_seat();
+  learn(*entry);
   if (instance.committed) {
     // What others' answers take to end belongs to the cost, but while they do the device works: one long
     // answer is not to stretch every quantum.
@@ -419,6 +423,7 @@ void Arbiter::on(const LoadSucceeded& e) {
   }
   emit(RecordFootprint{entry->model.id, instance.options, *entry->learned, e.took});
   enter(*entry, Trigger::kLoadSucceeded);
+  check_landing(*entry, e.held);
   entry->stuck.reset();
   JobResult result{.changed = true};
   if (switch_ && switch_target_ == entry->model.id) {
@@ -438,6 +443,7 @@ void Arbiter::on(const LoadFailed& e) {
     case InstanceState::kReserved:
     case InstanceState::kStandbyTaken:
     case InstanceState::kLoading:
+      note_loss(e.error);
       return fail_load(*entry, e.error);
     default:
       return;  // it was told to end meanwhile
@@ -455,6 +461,7 @@ void Arbiter::on(const WorkerExited& e) {
     for (const auto& [device, bytes] : e.held_before) instance.held.set(device, bytes);
     instance.reclaimable = e.reclaimable_before;
   }
+  if (e.error) note_loss(*e.error);
   if (!expected) {
     instance.cause = was_ready ? EndCause::kCrashed : EndCause::kLoadFailed;
     instance.why = fmt::format("the worker {}", e.how);
@@ -462,6 +469,11 @@ void Arbiter::on(const WorkerExited& e) {
       instance.failure = unavailable(fmt::format("the worker of {} {} while it {}", entry->model.id.str(),
                                                  e.how, was_ready ? "served" : "loaded"),
                                      "worker_died");
+      if (e.error) {
+        instance.failure->message = fmt::format("{}: {}", instance.failure->message, e.error->message);
+        instance.failure->reason = e.error->reason;
+        instance.failure->fields = e.error->fields;
+      }
       ++(was_ready ? entry->deaths : entry->failures);
     }
     decide(DecisionKind::kFail, entry->model.id, instance.why);
@@ -472,6 +484,7 @@ void Arbiter::on(const WorkerExited& e) {
     entry->learned =
         Footprint{DeviceBytes::max(instance.held, entry->learned ? entry->learned->bytes : DeviceBytes()),
                   FootprintSource::kMeasured};
+    learn(*entry);
     emit(RecordFootprint{entry->model.id, instance.options, *entry->learned, entry->load_took});
   }
   // Whoever it served is told by the broken connection; their leases end by themselves and no longer concern
@@ -510,7 +523,11 @@ void Arbiter::on(const ReleaseMeasured& e) {
     row.expected = instance.reserved.on(device);
     row.device_free_before = instance.free_before.on(device);
     const auto reading = std::ranges::find(e.devices, device, &DeviceReading::device);
-    if (reading != e.devices.end()) row.device_free_after = reading->free;
+    if (reading != e.devices.end()) {
+      row.device_free_after = reading->free;
+    } else if (!e.complete) {
+      row.freed = Bytes();  // nobody measures it: nothing is claimed
+    }
     report.before += row.before;
     report.after += row.after;
     report.freed += row.freed;
@@ -577,10 +594,12 @@ void Arbiter::on(const ModelsChanged& e) {
     const auto [it, fresh] = entries_.try_emplace(model.id);
     Entry& entry = it->second;
     const bool same = !fresh && entry.model.artifact == model.artifact && entry.model.load == model.load &&
-                      entry.model.kind == model.kind && entry.model.family == model.family &&
-                      entry.model.remote == model.remote;
+                      entry.model.placement == model.placement && entry.model.kind == model.kind &&
+                      entry.model.family == model.family && entry.model.remote == model.remote;
     if (!fresh && !same) {
       entry.learned.reset();
+      entry.extent.reset();
+      entry.known.clear();
       entry.failures = entry.deaths = 0;
       if (entry.state() == InstanceState::kFailed) forget(entry);  // what failed is not what is there now
       if (entry.instance) entry.instance->outdated = true;
@@ -610,6 +629,8 @@ void Arbiter::on(const SettingsChanged& e) {
                                 e.settings.residency.mode == ResidencyMode::kExclusive;
   settings_ = e.settings;
   devices_ = e.devices;
+  lost_.clear();
+  any_server_ = std::ranges::any_of(devices_, [](const Device& d) { return !d.server.empty(); });
   if (became_exclusive) part_families();
 }
 

@@ -32,6 +32,7 @@
 #include "core/entry.h"
 #include "core/kept_memory.h"
 #include "core/ledger.h"
+#include "core/placement.h"
 #include "core/turns.h"
 #include "domain/command.h"
 #include "domain/snapshot.h"
@@ -130,6 +131,15 @@ class Arbiter {
   std::vector<Entry*> queue_for_room();  // Queued with a known footprint, in the order of their turns
   Contention contention_for(const Entry& resident) const;
 
+  // ---- arbiter_place.cpp: on which devices
+  Candidates candidates_of(const Entry& entry) const;
+  void ask_footprint(Entry& entry, bool layers);
+  // False: not to be admitted now, for it was refused or is predicted anew.
+  bool choose_place(Entry& entry, const Ledger& books, const Need& spoken_for, const Need& ever);
+  void learn(Entry& entry);  // what it is measured to hold, where it was placed
+  void check_landing(const Entry& entry, const DeviceBytes& held);
+  void note_loss(const Error& error);
+
   // ---- arbiter_families.cpp: one family at a time
   Entry* seat_of(Entry& entry);  // where requests for it wait; null: nothing of ours is needed for it
   const Entry* seat_of(const Entry& entry) const;
@@ -224,6 +234,8 @@ class Arbiter {
 
   Settings settings_;
   std::vector<Device> devices_;
+  bool any_server_ = false;         // a device is behind an RPC server
+  std::set<DeviceId> lost_;         // seen to be gone since `devices_` was told
   std::map<DeviceId, Bytes> free_;  // last measured
   DeviceBytes external_;            // last measured use of processes that are not ours
   KeptMemory kept_;                 // of models' conversations

@@ -50,8 +50,10 @@ void Arbiter::begin(Entry& entry) {
   if (entry.learned || entry.is_seat()) {
     // What an upstream's model takes is seen once it is there.
     instance.footprint = entry.learned.value_or(Footprint{});
+    instance.for_host = entry.learned_for_host;
   } else {
-    emit(PredictFootprint{instance.id, instance.generation, entry.model.id});
+    const Candidates places = candidates_of(entry);
+    ask_footprint(entry, spreads(entry.model.placement.layout, entry.model.kind, places.devices.size()));
   }
 }
 
@@ -59,6 +61,18 @@ void Arbiter::order_load(Entry& entry, const Need& need) {
   Instance& instance = *entry.instance;
   LM_ASSERT(ledger().shortage(need).empty(), "a load is ordered where there is room for it");
   instance.reserved = need.bytes;
+  if (instance.plan) {
+    // Of an RPC server it has all, and takes what it takes.
+    for (const auto& [device, bytes] : need.bytes)
+      instance.reserved.set(device, std::min(bytes, instance.plan->bytes.on(device)));
+    instance.options.shares = instance.plan->shares;
+    if (instance.plan->shares.size() == 1)
+      instance.options.device = instance.plan->shares.front().device.str();
+  } else if (!entry.is_seat() && std::ranges::any_of(devices_, [](const Device& d) {
+               return d.kind != DeviceKind::kHost && d.usable;
+             })) {
+    instance.options.device = host_device().str();
+  }
   instance.lacks.reset();
   instance.lacks_devices = false;
   instance.ordered_at = now_;

@@ -107,12 +107,13 @@ void Arbiter::admit_loads() {
         continue;
       }
     }
-    Need need = need_of(*entry);
-
     // Whether it could ever fit counts it alone: those before it in the queue go again.
     const Need ever = room_ever();
+    if (!choose_place(*entry, books, spoken_for, ever)) continue;
+    Need need = need_of(*entry);
+    need.bytes = books.whole(need.bytes);
     if (instance.force || entry->is_seat()) {
-      for (const auto& [device, bytes] : instance.footprint->bytes)
+      for (const auto& [device, bytes] : DeviceBytes(need.bytes))
         need.bytes.set(device, std::clamp(books.available(device) + ever.bytes.on(device), Bytes(), bytes));
     }
     if (!ever.covers(books.shortage(need))) {

@@ -40,12 +40,15 @@ Error Arbiter::held_error(const Entry& entry, const Hold& hold) const {
 }
 
 Need Arbiter::need_of(const Entry& entry) const {
-  return {.bytes = entry.instance->footprint->bytes, .places = entry.instance->places};
+  const Instance& instance = *entry.instance;
+  return {.bytes = instance.plan ? instance.plan->bytes : instance.footprint->bytes,
+          .places = instance.places};
 }
 
 Need Arbiter::charge_of(const Entry& entry) const {
-  return {.bytes = DeviceBytes::max(entry.instance->reserved, entry.instance->held),
-          .places = entry.instance->places};
+  DeviceBytes bytes = DeviceBytes::max(entry.instance->reserved, entry.instance->held);
+  if (any_server_) bytes = Ledger(devices_, strangers(), {}).whole(bytes);
+  return {.bytes = std::move(bytes), .places = entry.instance->places};
 }
 
 // What others use. Kept conversations are ours: charged by themselves.
@@ -182,6 +185,7 @@ InstanceView Arbiter::view_of(const Entry& entry) const {
   v.fraction = instance.fraction;
   v.reserved = instance.reserved;
   v.held = instance.held;
+  v.shares = instance.options.shares;
   v.reclaimable = instance.reclaimable;
   v.slots = instance.slots;
   v.context = instance.context;
@@ -246,6 +250,7 @@ Snapshot Arbiter::snapshot(TimePoint now) const {
                                 .used = used.on(device.id),
                                 .external = strangers().on(device.id),
                                 .available = books.available(device.id)});
+    if (lost_.contains(device.id)) snapshot.devices.back().device.usable = false;
   }
   snapshot.demand = demand_view(now);
   snapshot.waiting = backlog_.requests();

@@ -38,6 +38,7 @@ enum class ReleaseFate { kClean, kClings, kUnanswered };
 // What is true of a model in this world, whatever the arbiter believes.
 struct Truth {
   DeviceBytes bytes;                   // what it takes
+  std::optional<Extent> extent = {};   // the same layer by layer: it may lie on several devices
   std::optional<DeviceBytes> predict;  // what the prediction says; empty: the truth
   std::optional<Error> predict_error;
   Duration predict_time = ms(10);
@@ -110,6 +111,7 @@ struct Worker {
   bool ready = false;
   bool alive = true;
   DeviceBytes held;
+  std::vector<LayerShare> shares;
   ReleaseFate release = ReleaseFate::kClean;
   TimePoint free_at;  // after its end
 };
@@ -503,6 +505,7 @@ class World {
     if (!truth.predicts) return;
     FootprintPredicted e{c.instance, c.generation, {}, truth.predict_error};
     if (!e.error) e.footprint = Footprint{truth.predict.value_or(truth.bytes), FootprintSource::kPredicted};
+    if (!e.error) e.extent = truth.extent;
     after(truth.predict_time, [this, e] { tell(e); });
   }
 
@@ -538,6 +541,29 @@ class World {
     });
   }
 
+  // Nobody but the arbiter says on which devices.
+  static DeviceBytes where_it_lies(const Truth& truth, const std::vector<LayerShare>& shares) {
+    if (shares.empty()) return truth.bytes;
+    DeviceBytes bytes;
+    bytes.set(host_device(), truth.bytes.on(host_device()));
+    if (!truth.extent) {
+      EXPECT_EQ(shares.size(), 1u) << "it is in one piece";
+      bytes.set(shares.front().device, truth.bytes.total() - bytes.total());
+      return bytes;
+    }
+    const Extent& e = *truth.extent;
+    std::size_t next = 0;
+    for (const LayerShare& share : shares) {
+      const std::size_t count = shares.size() == 1 ? e.layers.size() : static_cast<std::size_t>(share.layers);
+      bytes.add(share.device, e.scratch);
+      for (std::size_t n = 0; n < count; ++n, ++next)
+        bytes.add(share.device, e.layers.at(next).weights + e.layers.at(next).cache);
+    }
+    bytes.add(shares.back().device, e.output_scratch);
+    EXPECT_EQ(next, e.layers.size()) << "every layer lies somewhere";
+    return bytes;
+  }
+
   void carry_out(const StartLoad& c) {
     if (UpstreamTruth* u = upstream_of(c.model)) return load_upstream(c, *u);
     ++loads_[c.model];
@@ -549,6 +575,7 @@ class World {
     }
     Worker& worker = workers_[c.instance];
     worker = {.instance = c.instance, .generation = c.generation, .model = c.model, .pid = ++last_pid_};
+    worker.shares = c.options.shares;
     const InstanceId id = c.instance;
     after(ms(1), [this, id] {
       if (const Worker* w = alive(id)) tell(WorkerTaken{id, w->generation, w->pid});
@@ -565,7 +592,8 @@ class World {
       const Truth& t = truths_.at(w->model);
       if (fate == LoadFate::kDies) return end_worker(id, "was killed by SIGABRT");
       if (fate == LoadFate::kFails) return tell(LoadFailed{id, w->generation, t.load_error});
-      for (const auto& [device, bytes] : t.bytes) {
+      const DeviceBytes takes = where_it_lies(t, w->shares);
+      for (const auto& [device, bytes] : takes) {
         if (bytes <= physically_free(device)) continue;
         ++out_of_memory_;
         return tell(LoadFailed{id,
@@ -574,7 +602,7 @@ class World {
                                 .message = "out of memory",
                                 .reason = "insufficient_memory"}});
       }
-      w->held = t.bytes;
+      w->held = takes;
       w->ready = true;
       tell(LoadSucceeded{id, w->generation, w->held, Bytes(), t.slots, 4096, now_ - began});
     });

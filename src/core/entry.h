@@ -30,6 +30,9 @@ struct Entry {
   int failures = 0;                  // of loads in a row, for the back-off
   int deaths = 0;                    // while it served, without an answer in between
   std::optional<Footprint> learned;  // measured, or predicted before; spares the next load the prediction
+  bool learned_for_host = false;     // `learned` is of the host alone
+  std::optional<Extent> extent;      // the same layer by layer
+  std::vector<Experience> known;     // by numbers of layers
   Duration load_took = std::chrono::seconds(1);
   std::optional<Instance> instance;
 

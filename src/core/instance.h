@@ -7,6 +7,7 @@
 
 #include "core/instance_machine.h"
 #include "core/ledger.h"
+#include "core/placement.h"
 #include "domain/footprint.h"
 #include "domain/ids.h"
 
@@ -21,6 +22,9 @@ struct Instance {
   bool force = false;
 
   std::optional<Footprint> footprint;  // known: it can be admitted
+  std::optional<Placement> plan;       // the devices that it goes to; empty: the host, or an upstream's
+  bool for_host = false;               // the footprint is of the host alone
+  bool layers_asked = false;           // it was asked for layer by layer
   LoadOptions options;                 // it was or will be loaded with these
   int places = 0;                      // of max_loaded's
   bool wait_told = false;              // a wait for room was decided and told

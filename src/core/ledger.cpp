@@ -11,11 +11,27 @@ bool Need::covers(const Need& shortage) const {
 }
 
 Ledger::Ledger(std::span<const Device> devices, const DeviceBytes& external, std::optional<int> max_loaded)
-    : devices_(devices.begin(), devices.end()), external_(external), max_loaded_(max_loaded) {}
+    : devices_(devices.begin(), devices.end()),
+      external_(external),
+      max_loaded_(max_loaded),
+      any_server_(std::ranges::any_of(devices, [](const Device& d) { return !d.server.empty(); })) {}
+
+DeviceBytes Ledger::whole(const DeviceBytes& bytes) const {
+  if (!any_server_) return bytes;
+  DeviceBytes all = bytes;
+  for (const auto& [id, amount] : bytes) {
+    const auto device = std::ranges::find(devices_, id, &Device::id);
+    if (device == devices_.end() || device->server.empty() || amount <= Bytes()) continue;
+    for (const Device& other : devices_) {
+      if (other.server == device->server) all.set(other.id, std::max(all.on(other.id), ceiling(other.id)));
+    }
+  }
+  return all;
+}
 
 void Ledger::charge(const Charge& charge) {
   reserved_ += charge.reserved;
-  charged_ += DeviceBytes::max(charge.reserved, charge.held);
+  charged_ += whole(DeviceBytes::max(charge.reserved, charge.held));
   places_ += charge.places;
 }
 

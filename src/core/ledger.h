@@ -53,6 +53,10 @@ class Ledger {
   // What is missing for `need`; empty: it fits.
   Need shortage(const Need& need) const;
 
+  // The same with all that nobody else can have beside it: an RPC server has one client, so who is on one of
+  // its devices has all of them.
+  DeviceBytes whole(const DeviceBytes& bytes) const;
+
  private:
   std::vector<Device> devices_;
   DeviceBytes external_;
@@ -60,6 +64,7 @@ class Ledger {
   DeviceBytes charged_;
   std::optional<int> max_loaded_;
   int places_ = 0;
+  bool any_server_ = false;
 };
 
 }  // namespace lm::core

@@ -14,11 +14,13 @@
 
 namespace lm {
 
-// Look up or predict what the model would take. Answer: FootprintPredicted.
+// Look up or predict what the model would take with these options. Answer: FootprintPredicted.
 struct PredictFootprint {
   InstanceId instance;
   Generation generation;
   ModelId model;
+  LoadOptions options;
+  bool layers = false;  // layer by layer: what was learned of the whole is not enough
 };
 
 // Take a standby worker, or start one, and load. Answers: WorkerTaken, LoadProgressed…, then LoadSucceeded or

@@ -63,6 +63,11 @@ struct Device {
   std::string driver{};        // its version; empty where there is none of its own
   bool display = false;        // a screen hangs on it
   bool is_part = false;        // a part of a card that was divided (MIG)
+  bool usable = true;          // by the engine that was built, and there at the last look
+  // Of another machine's device, behind an RPC server: "10.0.0.7:50052", and which of that server's devices
+  // it is. Such a server has one client at a time: all its devices go to one model.
+  std::string server{};
+  int number = 0;
   bool operator==(const Device&) const = default;
 };
 

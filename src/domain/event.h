@@ -99,6 +99,7 @@ struct FootprintPredicted {
   Generation generation;
   std::optional<Footprint> footprint;  // empty: `error` says why
   std::optional<Error> error;
+  std::optional<Extent> extent = {};  // where the file was looked at
 };
 
 struct WorkerTaken {
@@ -138,6 +139,7 @@ struct WorkerExited {
   std::string how;  // "exited with 0", "killed by SIGKILL"
   DeviceBytes held_before;
   Bytes reclaimable_before;
+  std::optional<Error> error = {};  // what it said before it died: "device_lost" names a `device`
 };
 
 // ---- from an upstream's backend

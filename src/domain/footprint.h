@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "domain/device.h"
 #include "domain/model.h"
@@ -13,10 +14,30 @@ namespace lm {
 enum class FootprintSource : std::uint8_t { kPredicted, kMeasured };
 std::string_view to_string(FootprintSource source);
 
+// Of a model that may lie on several devices its Extent says more.
 struct Footprint {
   DeviceBytes bytes;
   FootprintSource source = FootprintSource::kPredicted;
   bool operator==(const Footprint&) const = default;
+};
+
+// What a model takes layer by layer, told before it is known where they go: what placement computes with.
+struct Extent {
+  struct Layer {
+    Bytes weights;
+    Bytes cache;
+    bool operator==(const Layer&) const = default;
+  };
+  std::vector<Layer> layers;  // in order; the output is the last
+  Bytes scratch;              // on every device that has layers
+  Bytes output_scratch;       // beside that, on the device of the output
+  Bytes first;                // on the first device: a projector
+  Bytes device_context;       // taken by the engine itself of a card that it opens; not of an RPC server's
+  Bytes host;                 // on the host, wherever the layers are
+  Bytes host_with_cards;      // beside that, where a card is opened
+  Bytes host_scratch;         // beside that, where layers stay on the host
+  bool mapped = true;         // the weights of those are read through a mapping and count for nothing
+  bool operator==(const Extent&) const = default;
 };
 
 // What a footprint depends on; two loads with equal keys take the same memory. `engine` is the worker's

@@ -13,6 +13,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/time.h"
+#include "domain/device.h"
 #include "domain/ids.h"
 
 namespace lm {
@@ -35,6 +36,17 @@ struct Artifact {
   bool operator==(const Artifact&) const = default;
 };
 
+// How a model that lies on several devices is cut: layer after layer, or every matrix by its rows.
+enum class Split : std::uint8_t { kLayer, kRow };
+std::string_view to_string(Split split);
+
+// Layers on one device, one after the other; the output counts as the layer after the last.
+struct LayerShare {
+  DeviceId device;
+  int layers = 0;  // 0: all that go to devices, where it is the only one
+  bool operator==(const LayerShare&) const = default;
+};
+
 // How to load. What is empty is chosen by us, and may be made smaller when memory is short; what is set is
 // the user's word and never shrunk silently.
 struct LoadOptions {
@@ -47,7 +59,26 @@ struct LoadOptions {
   std::string device = "auto";  // "auto", "host", "cuda", "cuda0"
   std::string pooling;          // embedding models: "mean", "cls", "last"; empty: what the model says
   bool mmap = true;
+  Split split = Split::kLayer;
+  std::vector<LayerShare> shares{};  // where it was placed, in the order of its layers; empty: `device` says
   bool operator==(const LoadOptions&) const = default;
+};
+
+// By which rule a model's devices are chosen.
+enum class Layout : std::uint8_t {
+  kCompact,        // the fewest that it fits on, a screen's card last
+  kGuide,          // text over the first four in bus order by what is free, embeddings on the fifth
+  kGuideFromFive,  // kGuide where there are five cards or more, else kCompact
+};
+std::string_view to_string(Layout layout);
+
+// The owner's word on where a model goes, beside LoadOptions::device.
+struct PlacementWish {
+  Layout layout = Layout::kCompact;
+  std::vector<DeviceId> devices;   // the only ones that it may use; empty: all
+  DeviceBytes reserve;             // to be left free on each; "all": on those that are not named
+  std::optional<int> max_devices;  // the most that it is split over
+  bool operator==(const PlacementWish&) const = default;
 };
 
 // Values for sampling parameters that a request leaves out.
@@ -80,6 +111,7 @@ struct Model {
   Artifact artifact;  // of a model of ours; an upstream's is empty but for its size, where that is told
   std::optional<Remote> remote;  // empty: a worker of ours loads it
   LoadOptions load;
+  PlacementWish placement;
   SamplingDefaults sampling;
   ModelPolicy policy;
   std::string origin;  // for people: the configuration's section, or the folder it was found in

@@ -25,6 +25,14 @@ std::string_view to_string(ModelKind kind) {
   return name_of(std::array<std::string_view, 3>{"generation", "embedding", "rerank"}, kind);
 }
 
+std::string_view to_string(Split split) {
+  return name_of(std::array<std::string_view, 2>{"layer", "row"}, split);
+}
+
+std::string_view to_string(Layout layout) {
+  return name_of(std::array<std::string_view, 3>{"compact", "guide", "guide_from_five"}, layout);
+}
+
 std::string_view to_string(Family family) {
   return name_of(std::array<std::string_view, 3>{"local", "ollama", "openai"}, family);
 }

@@ -21,7 +21,8 @@ struct InstanceView {
   LoadStage stage = LoadStage::kStarting;
   double fraction = 0;
   DeviceBytes reserved;
-  DeviceBytes held;  // last measured
+  DeviceBytes held;                // last measured
+  std::vector<LayerShare> shares;  // where its layers were placed; empty: on the host
   Bytes reclaimable;
   int slots = 0;
   int context = 0;

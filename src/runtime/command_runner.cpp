@@ -45,16 +45,17 @@ void CommandRunner::on(const PredictFootprint& c) {
   }
   // Room is about to be decided on: by what is free now.
   seams_.sampler.sample();
-  if (auto known =
-          seams_.records.footprint(footprint_key(model->artifact, model->load, seams_.workers.engine()))) {
+  if (auto known = c.layers ? std::nullopt
+                            : seams_.records.footprint(
+                                  footprint_key(model->artifact, c.options, seams_.workers.engine()))) {
     seams_.post(FootprintPredicted{c.instance, c.generation, std::move(known), std::nullopt});
     return;
   }
-  spawn(predict(c, model->artifact.path, model->load));
+  spawn(predict(c, model->artifact.path));
 }
 
-Task<> CommandRunner::predict(PredictFootprint command, std::filesystem::path path, LoadOptions options) {
-  auto found = co_await seams_.workers.inspect(std::move(path), std::move(options));
+Task<> CommandRunner::predict(PredictFootprint command, std::filesystem::path path) {
+  auto found = co_await seams_.workers.inspect(std::move(path), command.options);
   if (!found) {
     seams_.post(
         FootprintPredicted{command.instance, command.generation, std::nullopt, std::move(found).error()});
@@ -64,7 +65,9 @@ Task<> CommandRunner::predict(PredictFootprint command, std::filesystem::path pa
   for (const DeviceMemory& device : found->predicted)
     footprint.bytes.add(device.device, device.weights + device.context + device.compute);
   footprint.bytes.add(host_device(), kProcessOverhead);
-  seams_.post(FootprintPredicted{command.instance, command.generation, std::move(footprint), std::nullopt});
+  if (found->extent) found->extent->host += kProcessOverhead;
+  seams_.post(FootprintPredicted{command.instance, command.generation, std::move(footprint), std::nullopt,
+                                 std::move(found->extent)});
 }
 
 void CommandRunner::on(const StartLoad& c) {
@@ -82,8 +85,15 @@ void CommandRunner::on(const StartLoad& c) {
   }
   if (model->remote) return seams_.upstreams().load(c.instance, c.generation, *model);
   seams_.sampler.load_begins(c.instance);
-  seams_.workers.load(
-      {.instance = c.instance, .generation = c.generation, .model = *model, .options = c.options});
+  std::vector<Device> devices;
+  for (const LayerShare& share : c.options.shares) {
+    if (auto device = seams_.device(share.device)) devices.push_back(*std::move(device));
+  }
+  seams_.workers.load({.instance = c.instance,
+                       .generation = c.generation,
+                       .model = *model,
+                       .options = c.options,
+                       .devices = std::move(devices)});
 }
 
 void CommandRunner::on(const StopInstance& c) {

@@ -39,6 +39,7 @@ class CommandRunner {
     Records& records;
     Gate& gate;
     std::function<const Model*(const ModelId&)> model;
+    std::function<std::optional<Device>(const DeviceId&)> device;
     std::function<std::string(const Switch&, std::int64_t at_ms)> report_of;  // a switch's, for the store
     std::function<SwitchWords()> words;
     std::function<void(const DropStates&)> drop_states;
@@ -80,7 +81,7 @@ class CommandRunner {
   void on(const ArmTimer&);
   void on(const FinishShutdown&);
 
-  Task<> predict(PredictFootprint command, std::filesystem::path path, LoadOptions options);
+  Task<> predict(PredictFootprint command, std::filesystem::path path);
   Task<> measure_release(MeasureRelease command);
   Task<> measure_upstream(MeasureRelease command);
   void spawn(Task<> task);

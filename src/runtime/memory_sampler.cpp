@@ -162,6 +162,11 @@ ReleaseMeasured MemorySampler::measure_release(InstanceId instance, Generation g
     }
     event.residual.set(device.device, std::min(residual, held));
   }
+  // What it held behind an RPC server nobody here can measure.
+  for (const auto& [device, bytes] : expected) {
+    if (std::ranges::find(reading->devices, device, &DeviceReading::device) == reading->devices.end())
+      event.complete = false;
+  }
   if (!event.residual.empty()) {
     if (auto with_holders = probe_.read({.processes = {}, .holders = kHolders})) {
       for (const DeviceReading& device : with_holders->devices) {

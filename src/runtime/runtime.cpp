@@ -11,16 +11,17 @@
 #include "base/gate.h"
 #include "base/log.h"
 #include "config/difference.h"
+#include "core/placement.h"
 #include "os/file.h"
 #include "os/orphans.h"
 #include "probe/machine_probe.h"
 #include "runtime/command_runner.h"
 #include "runtime/control_loop.h"
-#include "runtime/device_choice.h"
 #include "runtime/event_log.h"
 #include "runtime/idle_checkpoints.h"
 #include "runtime/inventory.h"
 #include "runtime/memory_sampler.h"
+#include "runtime/remote_devices.h"
 #include "runtime/upstream_list.h"
 
 namespace lm::runtime {
@@ -36,6 +37,9 @@ Bytes default_headroom(const Device& device) {
   return std::min(gib(1), Bytes(device.capacity.count() / 10));
 }
 
+// How often RPC servers that are away are looked for.
+constexpr Duration kLookAgain = std::chrono::seconds(30);
+
 // How long the end of the daemon waits for conversations to be moved to disk.
 constexpr Duration kKeepLimit = std::chrono::seconds(5);
 
@@ -48,6 +52,9 @@ struct Runtime::Impl {
         places(std::move(p)),
         loaded(std::move(l)),
         read_config(std::move(r)),
+        remote(
+            [this](std::vector<std::string> servers) { return workers->list_devices(std::move(servers)); }),
+        stopping(executor),
         hub(executor),
         jobs(executor),
         probe({.root = "/", .nvml = places.nvml, .visible_cuda = places.visible_cuda}),
@@ -110,6 +117,12 @@ struct Runtime::Impl {
         .records = *records,
         .gate = gate,
         .model = [this](const ModelId& id) { return catalog.find(id); },
+        .device = [this](const DeviceId& id) -> std::optional<Device> {
+          for (Device& device : all_devices()) {
+            if (device.id == id) return std::move(device);
+          }
+          return std::nullopt;
+        },
         .report_of = report_of,
         .words = [this] { return words(); },
         .drop_states = [this](const DropStates& c) { keeper.give_back(c.bytes, c.spare); }});
@@ -134,6 +147,8 @@ struct Runtime::Impl {
     LM_CO_TRY(machine, probe.devices());
     // Where models go depends on what the engine was built for, which its first worker says.
     if (auto started = co_await workers->start(); !started) co_return fail(std::move(started).error());
+    remote.name(loaded.config.rpc_servers);
+    co_await remote.look({});
     apply(loaded.config);
     watch_upstreams(loaded.config);
     const config::State& state = loaded.config.state;
@@ -144,6 +159,7 @@ struct Runtime::Impl {
     loop.post(records->desired());
     sampler.sample();
     run(sampler.keep_sampling());
+    run(keep_looking());
     // Those that answer are listed from the first request on; the others are, as soon as they do.
     co_await upstreams->wait_until_seen(std::chrono::seconds(1));
     co_return Result<void>();
@@ -177,10 +193,60 @@ struct Runtime::Impl {
       }
     }
     const bool loaded_now = std::holds_alternative<LoadSucceeded>(event);
+    const bool lost_one = tells_of_loss(event);
     if (const auto* exited = std::get_if<WorkerExited>(&event)) checkpoints.ended(exited->instance);
     loop.post(std::move(event));
     // The engine's account reserves; what is shown as held is measured.
     if (loaded_now) sampler.sample();
+    if (lost_one) run(look_again());
+  }
+
+  static bool tells_of_loss(const Event& event) {
+    const auto* exited = std::get_if<WorkerExited>(&event);
+    const auto* failed = std::get_if<LoadFailed>(&event);
+    return (exited != nullptr && exited->error && exited->error->reason == "device_lost") ||
+           (failed != nullptr && failed->error.reason == "device_lost");
+  }
+
+  // ---- devices that only the engine sees
+
+  std::vector<Device> all_devices() const {
+    std::vector<Device> all = machine;
+    std::ranges::move(remote.devices(), std::back_inserter(all));
+    return all;
+  }
+
+  Task<> look_again() {
+    if (std::exchange(looking, true)) co_return;
+    std::set<DeviceId> in_use;
+    for (const DeviceView& view : loop.snapshot().devices) {
+      if (view.device.usable && view.reserved > Bytes()) in_use.insert(view.device.id);
+    }
+    const bool changed = co_await remote.look(std::move(in_use));
+    looking = false;
+    if (!changed) co_return;
+    for (const std::string& trouble : remote.troubles()) log::warning("RPC server {}", trouble);
+    loop.post(SettingsChanged{loaded.config.settings, configured_devices(loaded.config)});
+  }
+
+  // One that is away may come back.
+  Task<> keep_looking() {
+    while (!stopping.is_open()) {
+      co_await stopping.wait(kLookAgain);
+      if (!stopping.is_open() && !remote.troubles().empty()) co_await look_again();
+    }
+  }
+
+  // What is there, with what the configuration says of it.
+  std::vector<Device> configured_devices(const config::Config& config) const {
+    std::vector<Device> devices = all_devices();
+    for (Device& device : devices) {
+      const auto entry = config.devices.find(device.id.str());
+      const bool named = entry != config.devices.end();
+      device.headroom += named && entry->second.headroom ? *entry->second.headroom : default_headroom(device);
+      if (named) device.limit = entry->second.limit;
+    }
+    return devices;
   }
 
   // Those of the worker's load, with what it waited for in front.
@@ -207,19 +273,16 @@ struct Runtime::Impl {
     Inventory inventory = take_inventory(config, places.model_folders);
     warnings = inventory.warnings;
     for (const config::Warning& warning : loaded.warnings) warnings.push_back(config::to_string(warning));
-    std::vector<Device> devices = machine;
-    for (Device& device : devices) {
-      const auto entry = config.devices.find(device.id.str());
-      const bool named = entry != config.devices.end();
-      device.headroom = named && entry->second.headroom ? *entry->second.headroom : default_headroom(device);
-      if (named) device.limit = entry->second.limit;
-    }
+    const std::string_view variant =
+        std::string_view(workers->engine()).substr(workers->engine().rfind(' ') + 1);
+    for (Device& device : machine) device.usable = device.kind != DeviceKind::kCuda || variant == "cuda";
+    std::vector<Device> devices = configured_devices(config);
     for (const std::string& trouble : probe.troubles()) warnings.push_back("cards are not used: " + trouble);
-    for (Model& model : inventory.models) {
+    for (const std::string& away : remote.troubles()) warnings.push_back("RPC server " + away);
+    for (const Model& model : inventory.models) {
       if (model.remote) continue;
-      DeviceChoice choice = choose_device(model.load, machine, workers->engine());
-      model.load.device = std::move(choice.device);
-      if (choice.warning) warnings.push_back(fmt::format("{}: {}", model.id.str(), *choice.warning));
+      const auto allowed = core::candidates(model.load, model.placement, devices, workers->engine());
+      if (allowed.warning) warnings.push_back(fmt::format("{}: {}", model.id.str(), *allowed.warning));
     }
     for (const std::string& warning : warnings) log::warning("{}", warning);
     for (const Model& model : inventory.models) {
@@ -327,7 +390,10 @@ struct Runtime::Impl {
   ReadConfig read_config;
   ReportOf report_of = [](const Switch&, std::int64_t) { return std::string(); };
   std::vector<std::string> warnings;
-  std::vector<Device> machine;
+  std::vector<Device> machine;  // what has a probe of its own
+  RemoteDevices remote;
+  bool looking = false;
+  Latch stopping;
   std::vector<Model> local_models;
   std::map<std::string, ModelId> roles;
   Catalog catalog;
@@ -370,6 +436,7 @@ Task<void> Runtime::stop(Duration drain) {
   if (!co_await finished.wait(drain + std::chrono::seconds(8)))
     log::warning("some models did not end in time; their workers are killed");
   impl.sampler.stop();
+  impl.stopping.open();
   co_await impl.end_commands();
   co_await impl.upstreams->stop();
   co_await impl.workers->shut_down(std::chrono::milliseconds(500));
@@ -444,6 +511,10 @@ std::optional<backend::WorkerReport> Runtime::report(InstanceId instance) const 
   return impl_->workers->report(instance);
 }
 
+Task<std::optional<Error>> Runtime::last_words(InstanceId instance) {
+  return impl_->workers->last_words(instance);
+}
+
 void Runtime::answer_began(const Lease& lease) {
   lease.began();
   impl_->on_first_byte(lease.model(), lease.instance(), impl_->clock.now() - lease.granted_at());
@@ -504,7 +575,8 @@ void Runtime::abandon(JobId job) {
 
 Task<Result<backend::Inspection>> Runtime::inspect(std::filesystem::path path) {
   LoadOptions options;
-  options.device = choose_device(options, impl_->machine, impl_->workers->engine()).device;
+  const auto places = core::candidates(options, {}, impl_->all_devices());
+  if (!places.devices.empty()) options.device = places.devices.front().str();
   return impl_->workers->inspect(std::move(path), std::move(options));
 }
 
@@ -512,7 +584,9 @@ std::vector<StoredDecision> Runtime::decisions(std::string_view model, std::size
   return impl_->records->decisions(model, limit);
 }
 std::vector<DeviceReading> Runtime::readings() const {
-  return impl_->sampler.readings();
+  std::vector<DeviceReading> readings = impl_->sampler.readings();
+  std::ranges::move(impl_->remote.readings(), std::back_inserter(readings));
+  return readings;
 }
 
 StateKeeper::Figures Runtime::conversations() const {
@@ -531,12 +605,14 @@ Result<ConfigReloaded> Runtime::reload() {
     news.changes.push_back(config::to_string(change));
   const config::Config before = std::exchange(impl_->loaded, std::move(fresh)).config;
   const std::set<ModelId> models_before = impl_->local_ids();
+  impl_->remote.name(impl_->loaded.config.rpc_servers);
   impl_->apply(impl_->loaded.config);
   const std::set<ModelId> models_now = impl_->local_ids();
   for (const ModelId& model : models_now)
     if (!models_before.contains(model)) news.changes.push_back(fmt::format("{} is there now", model.str()));
   for (const ModelId& model : models_before)
     if (!models_now.contains(model)) news.changes.push_back(fmt::format("{} is gone", model.str()));
+  if (before.rpc_servers != impl_->loaded.config.rpc_servers) impl_->run(impl_->look_again());
   const config::Config& now = impl_->loaded.config;
   if (before.ollama != now.ollama || before.providers != now.providers || before.commands != now.commands)
     impl_->watch_upstreams(now);

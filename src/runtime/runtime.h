@@ -93,6 +93,8 @@ class Runtime {
   // The way to the upstream that answers for a model; empty: it is ours, or its upstream is gone.
   std::optional<UpstreamRoute> upstream(const ModelId& model) const;
   std::optional<backend::WorkerReport> report(InstanceId instance) const;
+  // What the worker of an instance said before it died by itself; empty: nothing.
+  Task<std::optional<Error>> last_words(InstanceId instance);
   // The first byte of an answer's body is there. Of the first answer after a load it ends the load's
   // timeline: "first_token", from the lease's grant on, is published once in an instance's life.
   void answer_began(const Lease& lease);

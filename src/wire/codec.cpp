@@ -38,6 +38,11 @@ json::object to_json(const LoadOptions& options) {
   out["device"] = utf8(options.device);
   out["pooling"] = utf8(options.pooling);
   out["mmap"] = options.mmap;
+  out["split"] = to_string(options.split);
+  json::array shares;
+  for (const LayerShare& share : options.shares)
+    shares.push_back(json::object{{"device", utf8(share.device.str())}, {"layers", share.layers}});
+  out["shares"] = std::move(shares);
   return out;
 }
 
@@ -105,6 +110,29 @@ json::array to_json(const std::vector<SlotState>& states) {
   return out;
 }
 
+json::array to_json(const std::vector<RpcDevice>& devices) {
+  json::array out;
+  for (const RpcDevice& d : devices)
+    out.push_back(json::object{{"id", utf8(d.id.str())}, {"server", utf8(d.server)}, {"number", d.number}});
+  return out;
+}
+
+// Layers as pairs: there may be hundreds.
+json::object to_json(const Extent& e) {
+  json::array layers;
+  for (const Extent::Layer& layer : e.layers)
+    layers.push_back(json::array{layer.weights.count(), layer.cache.count()});
+  return {{"layers", std::move(layers)},
+          {"scratch", number(e.scratch)},
+          {"output_scratch", number(e.output_scratch)},
+          {"first", number(e.first)},
+          {"device_context", number(e.device_context)},
+          {"host", number(e.host)},
+          {"host_with_cards", number(e.host_with_cards)},
+          {"host_scratch", number(e.host_scratch)},
+          {"mapped", e.mapped}};
+}
+
 json::array to_json(const std::vector<std::string>& texts) {
   json::array out;
   for (const std::string& text : texts) out.push_back(json::string(utf8(text)));
@@ -120,6 +148,7 @@ json::object to_json(const Load& m) {
           {"options", to_json(m.options)},
           {"alias", utf8(m.alias)},
           {"sampling", to_json(m.sampling)},
+          {"rpc", to_json(m.rpc)},
           {"states", to_json(m.states)}};
 }
 
@@ -132,8 +161,8 @@ json::object to_json(const Inspect& m) {
           {"exact", m.exact}};
 }
 
-json::object to_json(const ListDevices&) {
-  return {{"kind", "list_devices"}};
+json::object to_json(const ListDevices& m) {
+  return {{"kind", "list_devices"}, {"servers", to_json(m.servers)}};
 }
 json::object to_json(const SaveStates& m) {
   json::array places;
@@ -195,6 +224,8 @@ json::object to_json(const Failed& m) {
 }
 
 json::object to_json(const Inspected& m) {
+  json::value extent;
+  if (m.extent) extent = to_json(*m.extent);
   return {{"kind", "inspected"},
           {"inspection", m.inspection},
           {"fingerprint", utf8(m.fingerprint)},
@@ -214,6 +245,7 @@ json::object to_json(const Inspected& m) {
           {"keeps_conversations", m.keeps_conversations},
           {"conversations", utf8(m.conversations)},
           {"predicted", to_json(m.predicted)},
+          {"extent", std::move(extent)},
           {"exact", m.exact}};
 }
 
@@ -243,9 +275,14 @@ json::object to_json(const DevicesListed& m) {
                                    {"name", utf8(d.name)},
                                    {"capacity", number(d.capacity)},
                                    {"free", number(d.free)},
-                                   {"bus", utf8(d.bus)}});
+                                   {"bus", utf8(d.bus)},
+                                   {"server", utf8(d.server)},
+                                   {"number", d.number}});
   }
-  return {{"kind", "devices_listed"}, {"devices", std::move(devices)}};
+  json::array missing;
+  for (const auto& gone : m.missing)
+    missing.push_back(json::object{{"server", utf8(gone.server)}, {"why", utf8(gone.why)}});
+  return {{"kind", "devices_listed"}, {"devices", std::move(devices)}, {"missing", std::move(missing)}};
 }
 
 template <class Variant>
@@ -277,6 +314,13 @@ class Reader {
     return static_cast<std::uint64_t>(integer(key, 0, std::numeric_limits<std::int64_t>::max()));
   }
   Bytes bytes(std::string_view key) { return Bytes(integer(key, 0, kMostBytes)); }
+  Bytes bytes_of(const json::value& value, std::string_view key) {
+    return Bytes(integer_of(value, key, 0, kMostBytes));
+  }
+  bool has(std::string_view key) const {
+    const auto* value = object_->if_contains(key);
+    return value != nullptr && !value->is_null();
+  }
   std::optional<int> optional_small(std::string_view key) {
     const auto* value = object_->if_contains(key);
     if (!value || value->is_null()) return std::nullopt;
@@ -455,6 +499,13 @@ LoadOptions read_options(Reader& outer) {
   o.device = r.text("device");
   o.pooling = r.text("pooling");
   o.mmap = r.boolean("mmap");
+  o.split = r.one_of("split", Split::kRow);
+  each(r, "shares", [&](Reader& part) {
+    LayerShare share;
+    share.device = DeviceId(part.text("device"));
+    share.layers = part.small("layers");
+    o.shares.push_back(std::move(share));
+  });
   outer.include(r);
   return o;
 }
@@ -529,6 +580,30 @@ std::vector<SlotState> read_states(Reader& outer, std::string_view key) {
   return out;
 }
 
+std::optional<Extent> read_extent(Reader& outer) {
+  if (!outer.has("extent")) return std::nullopt;
+  Reader r(outer.object("extent"), "extent");
+  Extent e;
+  for (const auto& element : r.array("layers")) {
+    const auto* pair = element.if_array();
+    if (!pair || pair->size() != 2) {
+      r.wrong("layers", "has an element that is no pair of amounts");
+      break;
+    }
+    e.layers.push_back({r.bytes_of((*pair)[0], "layers"), r.bytes_of((*pair)[1], "layers")});
+  }
+  e.scratch = r.bytes("scratch");
+  e.output_scratch = r.bytes("output_scratch");
+  e.first = r.bytes("first");
+  e.device_context = r.bytes("device_context");
+  e.host = r.bytes("host");
+  e.host_with_cards = r.bytes("host_with_cards");
+  e.host_scratch = r.bytes("host_scratch");
+  e.mapped = r.boolean("mapped");
+  outer.include(r);
+  return e;
+}
+
 SaveStates read_save_states(Reader& r) {
   SaveStates m;
   m.id = r.id("id");
@@ -585,6 +660,13 @@ Load read_load(Reader& r) {
   m.options = read_options(r);
   m.alias = r.text("alias");
   m.sampling = read_sampling(r);
+  each(r, "rpc", [&](Reader& part) {
+    RpcDevice device;
+    device.id = DeviceId(part.text("id"));
+    device.server = part.text("server");
+    device.number = part.small("number");
+    m.rpc.push_back(std::move(device));
+  });
   m.states = read_states(r, "states");
   return m;
 }
@@ -678,6 +760,7 @@ Inspected read_inspected(Reader& r) {
   m.keeps_conversations = r.boolean("keeps_conversations");
   m.conversations = r.text("conversations");
   m.predicted = read_memory(r, "predicted");
+  m.extent = read_extent(r);
   m.exact = r.boolean("exact");
   return m;
 }
@@ -692,7 +775,15 @@ DevicesListed read_devices(Reader& outer) {
     d.capacity = r.bytes("capacity");
     d.free = r.bytes("free");
     d.bus = r.text("bus");
+    d.server = r.text("server");
+    d.number = r.small("number");
     m.devices.push_back(std::move(d));
+  });
+  each(outer, "missing", [&](Reader& r) {
+    DevicesListed::Missing gone;
+    gone.server = r.text("server");
+    gone.why = r.text("why");
+    m.missing.push_back(std::move(gone));
   });
   return m;
 }
@@ -745,7 +836,8 @@ Result<std::optional<ToWorker>> decode_to_worker(std::string_view line) {
   if (parsed.kind == "inspect") return finish<ToWorker>(parsed, read_inspect);
   if (parsed.kind == "save_states") return finish<ToWorker>(parsed, read_save_states);
   if (parsed.kind == "cancel_save") return finish<ToWorker>(parsed, read_cancel_save);
-  if (parsed.kind == "list_devices") return std::optional<ToWorker>(ListDevices{});
+  if (parsed.kind == "list_devices")
+    return finish<ToWorker>(parsed, [](Reader& r) { return ListDevices{r.texts("servers")}; });
   if (parsed.kind == "shutdown") return std::optional<ToWorker>(Shutdown{});
   return std::optional<ToWorker>();
 }

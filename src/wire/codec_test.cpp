@@ -154,6 +154,11 @@ TEST(Codec, MessagesAboutConversationsComeBackAsTheyWent) {
 
 TEST(Codec, RoundTripsOrders) {
   expect_round_trip_to(full_load());
+  Load spread = full_load();
+  spread.options.split = Split::kRow;
+  spread.options.shares = {{DeviceId("rpc1"), 12}, {DeviceId("cuda0"), 11}};
+  spread.rpc = {{.id = DeviceId("rpc1"), .server = "localhost:50052", .number = 2}};
+  expect_round_trip_to(spread);
   expect_round_trip_to(Load{.generation = Generation(1),
                             .path = "x.gguf",
                             .projector = {},
@@ -164,6 +169,7 @@ TEST(Codec, RoundTripsOrders) {
   expect_round_trip_to(Inspect{
       .id = 5, .path = "m.gguf", .projector = "p.gguf", .options = full_load().options, .exact = true});
   expect_round_trip_to(ListDevices{});
+  expect_round_trip_to(ListDevices{{"10.0.0.7:50052", "localhost:1"}});
   expect_round_trip_to(Shutdown{});
 }
 
@@ -182,6 +188,20 @@ TEST(Codec, RoundTripsAnswers) {
   expect_round_trip_from(
       DevicesListed{{{DeviceId("cuda0"), DeviceKind::kCuda, "NVIDIA", gib(80), gib(79), "0000:01:00.0"}}});
   expect_round_trip_from(DevicesListed{});
+  expect_round_trip_from(DevicesListed{
+      .devices = {{.id = {}, .kind = DeviceKind::kRpc, .name = "x", .server = "localhost:1", .number = 1}},
+      .missing = {{.server = "localhost:2", .why = "does not answer"}}});
+  Inspected cut = full_inspected();
+  cut.extent = Extent{.layers = {{mib(3), mib(1)}, {mib(4), Bytes()}},
+                      .scratch = Bytes(1),
+                      .output_scratch = Bytes(2),
+                      .first = Bytes(3),
+                      .device_context = Bytes(4),
+                      .host = Bytes(5),
+                      .host_with_cards = Bytes(6),
+                      .host_scratch = Bytes(7),
+                      .mapped = false};
+  expect_round_trip_from(cut);
 }
 
 TEST(Codec, WritesTextThatIsNoUtf8AsReplacement) {

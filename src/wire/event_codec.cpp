@@ -28,9 +28,29 @@ concept Like = std::same_as<std::remove_const_t<T>, Of>;
 // one that is added to a type does not compile until it is named here.
 
 void describe(auto& f, Like<LoadOptions> auto& v) {
-  auto& [context, parallel, gpu_layers, batch, threads, kv_type, device, pooling, mmap] = v;
+  auto& [context, parallel, gpu_layers, batch, threads, kv_type, device, pooling, mmap, split, shares] = v;
   f("context", context)("parallel", parallel)("gpu_layers", gpu_layers)("batch", batch)("threads", threads);
   f("kv_type", kv_type)("device", device)("pooling", pooling)("mmap", mmap);
+  f.later("split", split).later("shares", shares);
+}
+void describe(auto& f, Like<LayerShare> auto& v) {
+  auto& [device, layers] = v;
+  f("device", device)("layers", layers);
+}
+void describe(auto& f, Like<PlacementWish> auto& v) {
+  auto& [layout, devices, reserve, max_devices] = v;
+  f("layout", layout)("devices", devices)("reserve", reserve)("max_devices", max_devices);
+}
+void describe(auto& f, Like<Extent::Layer> auto& v) {
+  auto& [weights, cache] = v;
+  f("weights", weights)("cache", cache);
+}
+void describe(auto& f, Like<Extent> auto& v) {
+  auto& [layers, scratch, output_scratch, first, device_context, host, host_with_cards, host_scratch,
+         mapped] = v;
+  f("layers", layers)("scratch", scratch)("output_scratch", output_scratch)("first", first);
+  f("device_context", device_context)("host", host)("host_with_cards", host_with_cards);
+  f("host_scratch", host_scratch)("mapped", mapped);
 }
 void describe(auto& f, Like<SamplingDefaults> auto& v) {
   auto& [temperature, top_p, min_p, repeat_penalty, top_k, max_tokens] = v;
@@ -54,9 +74,11 @@ void describe(auto& f, Like<Error> auto& v) {
   f("code", code)("message", message)("reason", reason)("fields", fields)("retry_after", retry_after);
 }
 void describe(auto& f, Like<Model> auto& v) {
-  auto& [id, aliases, kind, family, artifact, remote, load, sampling, policy, origin, problem] = v;
+  auto& [id, aliases, kind, family, artifact, remote, load, placement, sampling, policy, origin, problem] = v;
   f("id", id)("aliases", aliases)("kind", kind)("family", family)("artifact", artifact)("remote", remote);
-  f("load", load)("sampling", sampling)("policy", policy)("origin", origin)("problem", problem);
+  f("load", load)
+      .later("placement", placement)("sampling", sampling)("policy", policy)("origin", origin)("problem",
+                                                                                               problem);
 }
 void describe(auto& f, Like<Upstream> auto& v) {
   auto& [id, family, shares_devices, url] = v;
@@ -75,9 +97,10 @@ void describe(auto& f, Like<Holder> auto& v) {
   f("pid", pid)("name", name)("bytes", bytes);
 }
 void describe(auto& f, Like<Device> auto& v) {
-  auto& [id, kind, name, capacity, headroom, limit, driver, display, is_part] = v;
+  auto& [id, kind, name, capacity, headroom, limit, driver, display, is_part, usable, server, number] = v;
   f("id", id)("kind", kind)("name", name)("capacity", capacity)("headroom", headroom)("limit", limit);
   f("driver", driver)("display", display)("is_part", is_part);
+  f.later("usable", usable).later("server", server).later("number", number);
 }
 void describe(auto& f, Like<DeviceReading> auto& v) {
   auto& [device, capacity, free, holders, per_process, unknown, utilization, celsius, milliwatts] = v;
@@ -158,8 +181,9 @@ void describe(auto& f, Like<JobAbandoned> auto& v) {
   f("job", job);
 }
 void describe(auto& f, Like<FootprintPredicted> auto& v) {
-  auto& [instance, generation, footprint, error] = v;
+  auto& [instance, generation, footprint, error, extent] = v;
   f("instance", instance)("generation", generation)("footprint", footprint)("error", error);
+  f("extent", extent);
 }
 void describe(auto& f, Like<WorkerTaken> auto& v) {
   auto& [instance, generation, pid] = v;
@@ -179,9 +203,9 @@ void describe(auto& f, Like<LoadFailed> auto& v) {
   f("instance", instance)("generation", generation)("error", error);
 }
 void describe(auto& f, Like<WorkerExited> auto& v) {
-  auto& [instance, generation, how, held_before, reclaimable_before] = v;
+  auto& [instance, generation, how, held_before, reclaimable_before, error] = v;
   f("instance", instance)("generation", generation)("how", how)("held_before", held_before);
-  f("reclaimable_before", reclaimable_before);
+  f("reclaimable_before", reclaimable_before)("error", error);
 }
 void describe(auto& f, Like<UpstreamYielded> auto& v) {
   auto& [instance, generation, error] = v;
@@ -236,6 +260,12 @@ constexpr FootprintSource last_of(FootprintSource) {
 }
 constexpr DeviceKind last_of(DeviceKind) {
   return DeviceKind::kOther;
+}
+constexpr Split last_of(Split) {
+  return Split::kRow;
+}
+constexpr Layout last_of(Layout) {
+  return Layout::kGuideFromFive;
 }
 constexpr PriorityClass last_of(PriorityClass) {
   return PriorityClass::kBatch;
@@ -296,6 +326,11 @@ class Writer {
       into_[key] = json_of(value);
     }
     return *this;
+  }
+  // What recordings of earlier versions do not have.
+  template <class T>
+  Writer& later(std::string_view key, const T& value) {
+    return (*this)(key, value);
   }
   Writer& address(std::string_view key, const std::string& value) {
     return (*this)(key, without_secrets(value));
@@ -365,6 +400,10 @@ class Reader {
     }
     if (!good && wrong_.empty()) wrong_ = key;
     return *this;
+  }
+  template <class T>
+  Reader& later(std::string_view key, T& value) {
+    return from_.if_contains(key) == nullptr ? *this : (*this)(key, value);
   }
   Reader& address(std::string_view key, std::string& value) { return (*this)(key, value); }
 

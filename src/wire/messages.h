@@ -30,7 +30,15 @@
 namespace lm::wire {
 
 // Both sides must speak the same. It changes when a message changes its meaning; fields may be added without.
-inline constexpr int kProtocol = 2;
+inline constexpr int kProtocol = 3;
+
+// A device behind an RPC server, by our name for it.
+struct RpcDevice {
+  DeviceId id;
+  std::string server;  // "10.0.0.7:50052"
+  int number = 0;      // which of that server's devices
+  bool operator==(const RpcDevice&) const = default;
+};
 
 // ---- manager to worker
 
@@ -42,6 +50,7 @@ struct Load {
   LoadOptions options;
   std::string alias;  // the name that the worker's own answers carry
   SamplingDefaults sampling;
+  std::vector<RpcDevice> rpc{};  // those of options.shares that are behind RPC servers
   // Saved conversations, the dearest first: each is checked, and put into a slot once the model is loaded.
   std::vector<SlotState> states;
   bool operator==(const Load&) const = default;
@@ -59,8 +68,10 @@ struct Inspect {
   bool operator==(const Inspect&) const = default;
 };
 
-// Which devices the engine sees. Opens a context on each card: only for a worker that is thrown away after.
+// Which devices the engine sees, those of these RPC servers among them. Opens a context on each card: only
+// for a worker that is thrown away after.
 struct ListDevices {
+  std::vector<std::string> servers{};
   bool operator==(const ListDevices&) const = default;
 };
 
@@ -161,7 +172,8 @@ struct Inspected {
   bool keeps_conversations = false;  // while it is out of memory
   std::string conversations;         // why, or why not: a sentence
   std::vector<DeviceMemory> predicted;
-  bool exact = false;  // measured with the engine
+  std::optional<Extent> extent{};  // the same layer by layer; empty: it cannot be cut
+  bool exact = false;              // measured with the engine
   bool operator==(const Inspected&) const = default;
 };
 
@@ -193,10 +205,19 @@ struct DevicesListed {
     DeviceKind kind = DeviceKind::kOther;
     std::string name;
     Bytes capacity, free;
-    std::string bus;  // PCI address, where the engine tells it
+    std::string bus;       // PCI address, where the engine tells it
+    std::string server{};  // that it is behind; then `id` means nothing
+    int number = 0;        // of that server's devices
     bool operator==(const Device&) const = default;
   };
+  // A server that could not be asked.
+  struct Missing {
+    std::string server;
+    std::string why;  // "does not answer", for people
+    bool operator==(const Missing&) const = default;
+  };
   std::vector<Device> devices;
+  std::vector<Missing> missing{};
   bool operator==(const DevicesListed&) const = default;
 };
 

@@ -1,0 +1,365 @@
+#include "core/placement.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include <fmt/format.h>
+
+#include "base/assert.h"
+
+namespace lm::core {
+namespace {
+
+using Rooms = std::vector<const Room*>;
+
+constexpr std::size_t kGuidesTextDevices = 4;
+// So many devices are tried in every order; more only in the bus's, where nothing but very uneven layers can
+// make a difference.
+constexpr std::size_t kPermuted = 4;
+
+std::size_t layers_on_devices(const PlacementCase& model) {
+  const std::size_t all = model.extent.layers.size();
+  if (!model.gpu_layers || *model.gpu_layers < 0) return all;
+  return std::min(all, static_cast<std::size_t>(*model.gpu_layers));
+}
+
+Bytes weight_of(const Extent::Layer& layer) {
+  return layer.weights + layer.cache;
+}
+
+// What a device takes beside its layers.
+Bytes fixed_cost(const Extent& extent, const Room& room, bool is_first, bool is_last) {
+  Bytes cost = extent.scratch;
+  if (!room.bare) cost += extent.device_context;
+  if (is_first) cost += extent.first;
+  if (is_last) cost += extent.output_scratch;
+  return cost;
+}
+
+// How many layers each of `rooms` gets, and what that takes.
+class Cut {
+ public:
+  Cut(const PlacementCase& model, Rooms rooms)
+      : model_(model),
+        rooms_(std::move(rooms)),
+        begin_(model.extent.layers.size() - layers_on_devices(model)),
+        counts_(rooms_.size(), 0) {
+    for (std::size_t i = 0; i < rooms_.size(); ++i) {
+      const Bytes fixed = fixed_cost(model_.extent, *rooms_[i], i == 0, i + 1 == rooms_.size());
+      budgets_.push_back(std::max(Bytes(), rooms_[i]->free - fixed));
+    }
+  }
+
+  // By what each has free; one that is too full for its part passes on what is too much.
+  bool fit() {
+    if (units() < rooms_.size()) return false;
+    if (rooms_.size() == 1) {
+      counts_[0] = units();
+      return fits();
+    }
+    by_free_bytes();
+    if (fits()) return true;
+    fill_in_order();
+    if (fits()) return true;
+    fill_from_the_end();
+    return fits();
+  }
+  void by_free_bytes() {
+    const Bytes all = std::accumulate(budgets_.begin(), budgets_.end(), Bytes());
+    Bytes total;
+    for (std::size_t u = 0; u < units(); ++u) total += unit(u);
+    double target = 0;
+    Bytes placed;
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < rooms_.size(); ++i) {
+      const std::size_t others = rooms_.size() - i - 1;
+      target += all > Bytes()
+                    ? static_cast<double>(total.count()) * static_cast<double>(budgets_[i].count()) /
+                          static_cast<double>(all.count())
+                    : static_cast<double>(total.count()) / static_cast<double>(rooms_.size());
+      counts_[i] = 0;
+      while (next + others < units()) {
+        const auto middle = static_cast<double>(placed.count()) + static_cast<double>(unit(next).count()) / 2;
+        if (counts_[i] > 0 && others > 0 && middle > target) break;
+        placed += unit(next++);
+        ++counts_[i];
+      }
+    }
+  }
+
+  Placement result() const {
+    Placement placement;
+    std::vector<int> counts;
+    for (const std::size_t count : counts_)
+      counts.push_back(rooms_.size() == 1 ? 0 : static_cast<int>(count));
+    for (std::size_t i = 0; i < rooms_.size(); ++i)
+      placement.shares.push_back({.device = rooms_[i]->device, .layers = counts[i]});
+    const auto known = std::ranges::find(model_.known, counts, &Experience::layers);
+    if (known != model_.known.end()) {
+      for (std::size_t i = 0; i < rooms_.size(); ++i) placement.bytes.add(rooms_[i]->device, known->bytes[i]);
+      placement.bytes.add(host_device(), known->host);
+      return placement;
+    }
+    const Extent& extent = model_.extent;
+    Bytes host = extent.host;
+    std::size_t next = 0;
+    if (std::ranges::any_of(rooms_, [](const Room* room) { return !room->bare; }))
+      host += extent.host_with_cards;
+    for (std::size_t i = 0; i < rooms_.size(); ++i) {
+      Bytes bytes = fixed_cost(extent, *rooms_[i], i == 0, i + 1 == rooms_.size());
+      for (std::size_t n = 0; n < counts_[i]; ++n) bytes += unit(next++);
+      placement.bytes.add(rooms_[i]->device, bytes);
+    }
+    for (std::size_t layer = 0; layer < begin_; ++layer) {
+      host += extent.layers[layer].cache;
+      if (!extent.mapped) host += extent.layers[layer].weights;
+    }
+    if (begin_ > 0) host += extent.host_scratch;
+    placement.bytes.add(host_device(), host);
+    return placement;
+  }
+
+ private:
+  std::size_t units() const { return model_.extent.layers.size() - begin_; }
+  Bytes unit(std::size_t u) const { return weight_of(model_.extent.layers[begin_ + u]); }
+
+  bool fits() const {
+    const Placement placement = result();
+    return std::ranges::all_of(
+        rooms_, [&](const Room* room) { return placement.bytes.on(room->device) <= room->free; });
+  }
+
+  void fill_in_order() {
+    std::size_t next = 0;
+    for (std::size_t i = 0; i < rooms_.size(); ++i) {
+      const std::size_t others = rooms_.size() - i - 1;
+      Bytes filled;
+      counts_[i] = 0;
+      while (next + others < units()) {
+        if (others > 0 && counts_[i] > 0 && filled + unit(next) > budgets_[i]) break;
+        filled += unit(next++);
+        ++counts_[i];
+      }
+    }
+  }
+  void fill_from_the_end() {
+    std::size_t left = units();
+    for (std::size_t i = rooms_.size(); i-- > 0;) {
+      Bytes filled;
+      counts_[i] = 0;
+      while (left > i) {
+        if (i > 0 && counts_[i] > 0 && filled + unit(left - 1) > budgets_[i]) break;
+        filled += unit(--left);
+        ++counts_[i];
+      }
+    }
+  }
+
+  const PlacementCase& model_;
+  Rooms rooms_;
+  std::size_t begin_;  // the first layer that leaves the host
+  std::vector<std::size_t> counts_;
+  std::vector<Bytes> budgets_;  // for layers
+};
+
+std::optional<Placement> cut_over(const PlacementCase& model, Rooms rooms) {
+  Cut in_order(model, rooms);
+  if (in_order.fit()) return in_order.result();
+  if (rooms.size() < 2 || rooms.size() > kPermuted) return std::nullopt;
+  const Rooms bus = rooms;
+  std::ranges::sort(rooms);
+  do {
+    if (rooms == bus) continue;
+    Cut cut(model, rooms);
+    if (cut.fit()) return cut.result();
+  } while (std::ranges::next_permutation(rooms).found);
+  return std::nullopt;
+}
+
+Bytes net(const Extent& extent, const Room& room) {
+  return room.bare ? room.free : room.free - extent.device_context;
+}
+
+bool is_embedding(ModelKind kind) {
+  return kind != ModelKind::kGeneration;
+}
+
+// One after the other in the order of preference.
+Rooms in_preference(const PlacementCase& model, std::span<const Room> rooms) {
+  Rooms order;
+  for (const Room& room : rooms) order.push_back(&room);
+  std::ranges::sort(order, [&](const Room* a, const Room* b) {
+    if (a->display != b->display) return b->display;
+    if (is_embedding(model.kind) && a->occupied != b->occupied) return b->occupied;
+    const Bytes free_a = net(model.extent, *a);
+    const Bytes free_b = net(model.extent, *b);
+    if (free_a == free_b) return a < b;  // as on the bus
+    return is_embedding(model.kind) && !a->occupied ? free_a < free_b : free_a > free_b;
+  });
+  return order;
+}
+
+std::size_t most_devices(const PlacementCase& model, std::size_t there) {
+  return model.max_devices ? std::min(there, static_cast<std::size_t>(*model.max_devices)) : there;
+}
+
+// The `count` largest, in the order of the bus.
+Rooms largest(const PlacementCase& model, std::span<const Room> rooms, std::size_t count, bool with_display) {
+  Rooms order;
+  for (const Room& room : rooms) {
+    if (with_display || !room.display) order.push_back(&room);
+  }
+  if (order.size() < count) return {};
+  std::ranges::sort(order, [&](const Room* a, const Room* b) {
+    const Bytes free_a = net(model.extent, *a);
+    const Bytes free_b = net(model.extent, *b);
+    return free_a != free_b ? free_a > free_b : a < b;
+  });
+  order.resize(count);
+  std::ranges::sort(order);  // they lie in the order of the bus
+  return order;
+}
+
+std::optional<Placement> place_compact(const PlacementCase& model, std::span<const Room> rooms) {
+  for (const Room* room : in_preference(model, rooms)) {
+    if (auto placement = cut_over(model, {room})) return placement;
+  }
+  for (std::size_t count = 2; count <= most_devices(model, rooms.size()); ++count) {
+    for (const bool with_display : {false, true}) {
+      const Rooms chosen = largest(model, rooms, count, with_display);
+      if (chosen.empty()) continue;
+      if (auto placement = cut_over(model, chosen)) return placement;
+    }
+  }
+  return std::nullopt;
+}
+
+// The devices that the requirements' rule names.
+Rooms guides(const PlacementCase& model, std::span<const Room> rooms) {
+  Rooms chosen;
+  if (is_embedding(model.kind)) {
+    chosen.push_back(&rooms[std::min(rooms.size() - 1, kGuidesTextDevices)]);
+    return chosen;
+  }
+  const std::size_t count = rooms.size() == 1 ? 1 : std::min(rooms.size() - 1, kGuidesTextDevices);
+  for (const Room& room : rooms.first(most_devices(model, count))) chosen.push_back(&room);
+  return chosen;
+}
+
+// What lies within so little of a device is left to the others: it is full.
+std::optional<Placement> place_by_guide(const PlacementCase& model, std::span<const Room> rooms) {
+  Rooms chosen = guides(model, rooms);
+  while (!chosen.empty()) {
+    Cut cut(model, chosen);
+    if (cut.fit()) return cut.result();
+    if (chosen.size() == 1) break;
+    // The fullest may have no room for even one layer.
+    chosen.erase(std::ranges::min_element(chosen, {}, [](const Room* room) { return room->free; }));
+  }
+  return std::nullopt;
+}
+
+bool is_guide(Layout layout, std::size_t devices) {
+  return layout == Layout::kGuide || (layout == Layout::kGuideFromFive && devices > kGuidesTextDevices);
+}
+
+bool is_host(std::string_view word) {
+  return word == "host" || word == "cpu";
+}
+
+// "cuda0" names one device, "cuda" all of its kind.
+bool names(std::string_view word, const Device& device) {
+  return word == "auto" || word == device.id.str() || word == to_string(device.kind);
+}
+
+}  // namespace
+
+std::optional<Placement> place(const PlacementCase& model, std::span<const Room> rooms) {
+  if (rooms.empty()) return std::nullopt;
+  if (is_guide(model.layout, rooms.size())) {
+    if (auto placement = place_by_guide(model, rooms)) return placement;
+  }
+  return place_compact(model, rooms);
+}
+
+Placement place_anyway(const PlacementCase& model, std::span<const Room> rooms) {
+  LM_ASSERT(!rooms.empty(), "there is a device to place it on");
+  Rooms chosen;
+  if (is_guide(model.layout, rooms.size())) {
+    chosen = guides(model, rooms);
+  } else {
+    const std::size_t most =
+        std::min(most_devices(model, rooms.size()), std::max<std::size_t>(1, layers_on_devices(model)));
+    chosen = largest(model, rooms, most, true);
+  }
+  Cut cut(model, chosen);
+  cut.by_free_bytes();
+  return cut.result();
+}
+
+bool spreads(Layout layout, ModelKind kind, std::size_t devices) {
+  return is_guide(layout, devices) && !is_embedding(kind) && devices > 2;
+}
+
+Candidates candidates(const LoadOptions& options, const PlacementWish& wish, std::span<const Device> devices,
+                      std::string_view engine) {
+  Candidates found;
+  const std::string& word = options.device;
+  if (is_host(word) || options.gpu_layers == 0) return found;
+  const auto allowed = [&](const Device& device) {
+    return wish.devices.empty() ||
+           std::ranges::any_of(wish.devices, [&](const DeviceId& id) { return names(id.str(), device); });
+  };
+  if (!wish.devices.empty() &&
+      std::ranges::all_of(wish.devices, [](const DeviceId& id) { return is_host(id.str()); })) {
+    return found;
+  }
+  std::vector<DeviceId> others;      // usable, and not what was wished for
+  const Device* unusable = nullptr;  // what was wished for
+  for (const Device& device : devices) {
+    if (device.kind == DeviceKind::kHost) continue;
+    const bool wished = names(word, device) && allowed(device);
+    if (device.usable) {
+      (wished ? found.devices : others).push_back(device.id);
+    } else if (wished && (word != "auto" || !wish.devices.empty())) {
+      unusable = &device;
+    }
+  }
+  if (!found.devices.empty()) return found;
+  const bool is_plain = word == "auto" && wish.devices.empty();
+  if (is_plain) return found;
+  // Behind a server it will be back; an engine that cannot use it never will.
+  if (unusable != nullptr && !unusable->server.empty()) {
+    found.missed = unusable->id;
+    return found;
+  }
+  std::string wanted = word;
+  if (!wish.devices.empty()) {
+    wanted.clear();
+    for (const DeviceId& id : wish.devices) wanted += (wanted.empty() ? "" : ", ") + id.str();
+  }
+  if (unusable != nullptr) {
+    found.warning = fmt::format(
+        "device {} cannot be used by the engine that was built ({}); it runs on the "
+        "host; scripts/bootstrap --gpu {} builds the other one",
+        wanted, engine.substr(engine.rfind(' ') + 1), to_string(unusable->kind));
+    return found;
+  }
+  // One that is not there is replaced, unless the owner has listed all that it may use.
+  if (wish.devices.empty()) found.devices = std::move(others);
+  const std::string place = found.devices.empty()       ? "the host"
+                            : found.devices.size() == 1 ? found.devices.front().str()
+                                                        : "another one";
+  found.warning = fmt::format("device {} is not there; it runs on {}", wanted, place);
+  return found;
+}
+
+Bytes reserve_on(const PlacementWish& wish, const DeviceId& device) {
+  for (const auto& [id, bytes] : wish.reserve) {
+    if (id == device) return bytes;
+  }
+  static const DeviceId kAll("all");
+  return wish.reserve.on(kAll);
+}
+
+}  // namespace lm::core
