@@ -415,8 +415,12 @@ void Arbiter::on(const LoadSucceeded& e) {
     const Duration drain = std::max(Duration(), drained - *instance.committed);
     const Duration cost = now_ - *instance.committed - drain +
                           std::min(drain, std::max(settings_.scheduling.drain, kMostDrain));
-    swap_cost_ = from_seconds(0.8 * seconds(swap_cost_) + 0.2 * seconds(cost));
+    change_cost_.changed(cost, std::max(Duration(), instance.ordered_at - *instance.committed - drain),
+                         !entry->loaded_before);
+  } else if (instance.places > 0) {
+    change_cost_.loaded(now_ - instance.ordered_at);
   }
+  entry->loaded_before = true;
   emit(RecordFootprint{entry->model.id, instance.options, *entry->learned, e.took});
   enter(*entry, Trigger::kLoadSucceeded);
   entry->stuck.reset();
@@ -581,6 +585,7 @@ void Arbiter::on(const ModelsChanged& e) {
                       entry.model.remote == model.remote;
     if (!fresh && !same) {
       entry.learned.reset();
+      entry.loaded_before = false;
       entry.failures = entry.deaths = 0;
       if (entry.state() == InstanceState::kFailed) forget(entry);  // what failed is not what is there now
       if (entry.instance) entry.instance->outdated = true;

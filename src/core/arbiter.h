@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "core/backlog.h"
+#include "core/change_cost.h"
 #include "core/demand.h"
 #include "core/entry.h"
 #include "core/kept_memory.h"
@@ -243,7 +244,7 @@ class Arbiter {
   std::optional<Switch> last_switch_;
   std::set<JobId> switch_jobs_;  // wait for the end of a switch that loads nothing
   std::uint64_t switches_ = 0;
-  Duration swap_cost_ = std::chrono::seconds(2);  // S: gate closed to the next model ready, EWMA
+  ChangeCost change_cost_;  // S: gate closed to the next model ready
   std::uint64_t last_instance_ = 0;
   std::uint64_t last_generation_ = 0;
   std::optional<TimePoint> shutdown_;

@@ -97,7 +97,7 @@ std::optional<TimePoint> Arbiter::preempted_at(const Instance& instance, const L
   TimePoint at = instance.drain_began + settings_.scheduling.drain;
   if (lent.in_batch) {
     if (!lent.began) return instance.drain_deadline;
-    at = std::max(at, *lent.began + quantum(settings_.scheduling, swap_cost_));
+    at = std::max(at, *lent.began + quantum(settings_.scheduling, change_cost_.value()));
   }
   return std::min(at, instance.drain_deadline);
 }
@@ -151,7 +151,7 @@ const Waiter* Arbiter::next_to_serve(const Entry& entry, const Contention& conte
                   .batch_waiting = false,
                   .idle = false,
                   .policy = settings_.scheduling.policy};
-  const Duration q = quantum(settings_.scheduling, swap_cost_);
+  const Duration q = quantum(settings_.scheduling, change_cost_.value());
   const auto admitted = [&](const Waiter* head) {
     return head != nullptr && admits(turn, contention, q, head->arrived, now_) ? head : nullptr;
   };
