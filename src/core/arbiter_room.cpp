@@ -210,7 +210,7 @@ void Arbiter::refuse_for_room(Entry& entry, const Ledger& books, const Need& nee
 bool Arbiter::evict_for(Entry& entry, const Need& need, const Need& missing) {
   const Contender head = contender(entry);
   const Contention contention{.oldest = head.head, .aged_at = head.aged_at};
-  const Duration q = quantum(settings_.scheduling, swap_cost_);
+  const Duration q = quantum(settings_.scheduling, change_cost_.value());
   std::vector<Entry*> candidates;
   std::vector<Victim> victims;
   std::optional<TimePoint> next_close;

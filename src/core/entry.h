@@ -34,6 +34,8 @@ struct Entry {
   std::optional<Extent> extent;      // the same layer by layer
   std::vector<Experience> known;     // by numbers of layers
   Duration load_took = std::chrono::seconds(1);
+  int slots_last = 1;          // when it was loaded last
+  bool loaded_before = false;  // in this daemon's life: its file was read
   std::optional<Instance> instance;
 
   // ---- of a seat
