@@ -1,6 +1,5 @@
 #include "token_table.h"
 
-#include <algorithm>
 #include <utility>
 
 #include <fmt/format.h>
@@ -59,10 +58,6 @@ std::optional<std::int64_t> TokenTable::id_of(std::string_view text) const {
 
 bool TokenTable::has(std::int64_t id) const {
   return id >= 0 && id < size() && !tokens_[static_cast<std::size_t>(id)].empty();
-}
-
-std::int64_t TokenTable::missing() const {
-  return std::ranges::count_if(tokens_, &std::string::empty);
 }
 
 void TokenTable::finish(Tokenizer& out, bool with_scores) {

@@ -30,9 +30,9 @@ class TokenTable {
   bool has(std::int64_t id) const;
   std::int64_t size() const { return static_cast<std::int64_t>(tokens_.size()); }
   std::int64_t left_out() const { return left_out_; }
-  std::int64_t missing() const;
 
-  // Moves everything into `out`; gaps become unused tokens.
+  // Moves tokens, kinds and scores into `out`; gaps become unused tokens. Only id_of() and left_out() are
+  // legal after.
   void finish(Tokenizer& out, bool with_scores);
 
  private:

@@ -202,7 +202,8 @@ Result<void> read_sentencepiece_bpe(const json::value& tokenizer, const json::va
     const auto space = merges[rank].find(' ', 1);
     const auto whole = merges[rank].substr(0, space) + merges[rank].substr(space + 1);
     const auto id = table.id_of(whole);
-    if (!id) return refuse(fmt::format("tokenizer.json: the merge {} makes no token", in_quotes(merges[rank])));
+    if (!id)
+      return refuse(fmt::format("tokenizer.json: the merge {} makes no token", in_quotes(merges[rank])));
     if (scored[static_cast<std::size_t>(*id)]) continue;
     scored[static_cast<std::size_t>(*id)] = true;
     table.set_score(*id, -static_cast<float>(rank));
@@ -337,10 +338,15 @@ void read_specials(const Documents& documents, const json::value& generation, co
     return text ? table.id_of(*text) : std::nullopt;
   };
   const auto by_name = [&](std::string_view key) { return by_text(special_text(documents.settings, key)); };
+  // The table's tokens are in `out` by now.
+  const auto known = [&](std::int64_t id) {
+    return id >= 0 && id < std::ssize(out.kinds) &&
+           out.kinds[static_cast<std::size_t>(id)] != TokenKind::kUnused;
+  };
   const auto by_number = [&](std::string_view key) -> std::optional<std::int64_t> {
     for (const auto* source : {&generation, &documents.config}) {
       for (const auto id : ids_at(*source, key)) {
-        if (table.has(id)) return id;
+        if (known(id)) return id;
       }
     }
     return std::nullopt;
@@ -360,7 +366,7 @@ void read_specials(const Documents& documents, const json::value& generation, co
   if (out.eos != ends) out.eot = ends;
   if (!out.eot) {
     for (const auto id : ids_at(generation, "eos_token_id")) {
-      if (!out.eot && table.has(id) && id != out.eos) out.eot = id;
+      if (!out.eot && known(id) && id != out.eos) out.eot = id;
     }
   }
   const auto* model = member(documents.tokenizer, "model");
