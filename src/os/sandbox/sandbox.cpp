@@ -204,7 +204,7 @@ Result<void> set_limit(int resource, rlim_t value, const char* name) {
 
 Result<void> enter_inspection_sandbox(const SandboxLimits& limits) {
   LM_TRY_VOID(set_limit(RLIMIT_CORE, 0, "core dumps"));
-  LM_TRY_VOID(set_limit(RLIMIT_FSIZE, 0, "file sizes"));
+  LM_TRY_VOID(set_limit(RLIMIT_FSIZE, static_cast<rlim_t>(limits.written.count()), "file sizes"));
   LM_TRY_VOID(set_limit(RLIMIT_CPU, static_cast<rlim_t>(limits.cpu.count()), "processor time"));
   // It counts all processes of the user, threads included: no use where threads are wanted.
   if (!limits.may_start_threads) LM_TRY_VOID(set_limit(RLIMIT_NPROC, 0, "processes"));
