@@ -96,28 +96,67 @@ struct ClientPool : std::enable_shared_from_this<ClientPool> {
   Task<Result<std::unique_ptr<Stream>>> open(Deadline deadline) {
     const auto self = shared_from_this();
     if (scratch.empty()) scratch.resize(kScratch);
-    LM_CO_TRY(std::shared_ptr<Socket> socket, co_await connect(executor, endpoint, deadline));
+    LM_CO_TRY(
+        std::shared_ptr<Socket> socket,
+        co_await connect(executor, options.proxy ? options.proxy->endpoint : endpoint, deadline));
     if (endpoint.kind != Endpoint::Kind::kHttps) co_return make_plain_stream(std::move(socket));
+    if (options.proxy) LM_CO_TRY_VOID(co_await tunnel(socket, deadline));
     if (!tls) {
       LM_CO_TRY(tls, TlsContext::make(options.ca_file));
     }
     co_return co_await tls->connect(std::move(socket), endpoint.host, deadline);
   }
 
+  // Has the proxy connect us with the endpoint. What follows on the socket is the endpoint's.
+  Task<Result<void>> tunnel(std::shared_ptr<Socket> socket, Deadline deadline) {
+    const std::string where = authority(endpoint.port);
+    std::string head = fmt::format("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n", where);
+    if (!options.proxy->authorization.empty())
+      head += "Proxy-Authorization: " + options.proxy->authorization + "\r\n";
+    head += "\r\n";
+    const Duration left = std::max(Duration(), Duration(deadline - SteadyClock::now()));
+    LM_CO_TRY_VOID(co_await socket->write({head, {}}, left));
+    // Of a CONNECT's answer only the header matters, as of a HEAD's.
+    ResponseParser parser({.header = options.header_limit, .body = 0}, true);
+    std::string input, body;
+    while (!parser.header_done()) {
+      LM_CO_TRY(const std::size_t got, co_await socket->read(scratch, deadline));
+      if (got == 0) co_return fail(ErrorCode::kUnavailable, "the proxy hung up", "proxy_refused");
+      input.append(scratch.data(), got);
+      LM_CO_TRY(const std::size_t taken, parser.feed(input, body));
+      input.erase(0, taken);
+    }
+    if (parser.status() / 100 != 2) {
+      co_return fail(ErrorCode::kUnavailable,
+                     fmt::format("the proxy {} does not connect us: it answered {}",
+                                 options.proxy->endpoint.text(), parser.status()),
+                     "proxy_refused");
+    }
+    co_return Result<void>{};
+  }
+
+  std::string authority(std::optional<std::uint16_t> port) const {
+    const bool is_v6 = endpoint.host.find(':') != std::string::npos;
+    std::string text = is_v6 ? "[" + endpoint.host + "]" : endpoint.host;
+    return port ? fmt::format("{}:{}", text, *port) : text;
+  }
+
   std::string head_of(const ClientRequest& request) const {
     std::string head;
     head.reserve(256);
     auto out = std::back_inserter(head);
-    fmt::format_to(out, "{} {}{} HTTP/1.1\r\n", to_string(request.method), endpoint.base_path,
+    const bool through_proxy = options.proxy && endpoint.kind == Endpoint::Kind::kHttp;
+    fmt::format_to(out, "{} {}{}{} HTTP/1.1\r\n", to_string(request.method),
+                   through_proxy ? "http://" + authority(endpoint.port) : "", endpoint.base_path,
                    request.target);
+    if (through_proxy && !options.proxy->authorization.empty())
+      fmt::format_to(out, "Proxy-Authorization: {}\r\n", options.proxy->authorization);
     if (endpoint.kind == Endpoint::Kind::kUnix) {
       head += "Host: localhost\r\n";
     } else {
-      const bool is_v6 = endpoint.host.find(':') != std::string::npos;
       const bool is_default = endpoint.port == (endpoint.kind == Endpoint::Kind::kHttps ? 443 : 80);
-      fmt::format_to(out, "Host: {}{}{}", is_v6 ? "[" : "", endpoint.host, is_v6 ? "]" : "");
-      if (!is_default) fmt::format_to(out, ":{}", endpoint.port);
-      head += "\r\n";
+      fmt::format_to(out, "Host: {}\r\n",
+                     authority(is_default ? std::nullopt : std::optional(endpoint.port)));
     }
     for (const Header& field : request.headers) {
       if (equals_ignoring_case(field.name, "Host") || equals_ignoring_case(field.name, "Content-Length"))

@@ -59,11 +59,18 @@ struct ClientRequest {
   std::shared_ptr<Interruption> interruption;  // may be null
 };
 
+// A proxy on the way to an endpoint: asked to open a tunnel (CONNECT) for https, and to pass on for http.
+struct Proxy {
+  Endpoint endpoint;          // of kind kHttp
+  std::string authorization;  // the value of Proxy-Authorization; empty for none
+};
+
 struct ClientOptions {
   std::size_t kept_connections = 8;
   Duration kept_for = std::chrono::seconds(30);
   std::size_t header_limit = 64u << 10;  // bytes of an answer's header, and of one chunk's header
   std::string ca_file;                   // PEM roots beside the system's
+  std::optional<Proxy> proxy{};
 };
 
 // An answer whose header has come and whose body comes as it is read. Move-only; dropping it before its end
@@ -97,7 +104,7 @@ class ClientResponse {
 // One thread. Requests that are under way keep what they need alive; destroying the client closes its kept
 // connections.
 //
-// Errors: kUnavailable with reason "connect_failed" (nobody listens, no such name), "tls_failed",
+// Errors: kUnavailable with reason "connect_failed" (nobody listens, no such name), "proxy_refused", "tls_failed",
 // "connection_lost" or "bad_upstream" (what came is not HTTP, or too large, or was cut); kDeadlineExceeded
 // with reason "connect_timeout", "first_byte_timeout" or "silence_timeout"; kCancelled. Messages name the
 // endpoint.

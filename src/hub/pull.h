@@ -1,0 +1,45 @@
+// A pull from beginning to end, as the child process of the daemon runs it.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <boost/asio/any_io_executor.hpp>
+
+#include "base/result.h"
+#include "base/task.h"
+#include "hub/source.h"
+#include "hub/surroundings.h"
+#include "wire/pull.h"
+
+namespace lm::hub {
+
+struct PullOrder {
+  std::string source;            // as parse_source reads it
+  std::filesystem::path folder;  // that models lie in
+  std::string key;               // names what is unfinished of this source, in letters and digits
+};
+
+// Lists, checks that there is room, fetches into FOLDER/.pull/KEY, and moves what is whole and checked to its
+// place: before that nothing of it is visible. What an earlier pull with the same key has left behind is gone
+// on with; what is there already and as promised is not fetched. Blocks on the disk.
+//
+// Errors: those of list_source and download; kResourceExhausted "disk_full" with "needed" and "free";
+// kAlreadyExists "locked": another process pulls the same.
+Task<Result<std::vector<wire::PulledFile>>> pull(boost::asio::any_io_executor executor, PullOrder order,
+                                                 const Surroundings& surroundings,
+                                                 std::function<void(const wire::PullMessage&)> tell);
+
+// Removes what is unfinished of that source, and what was put aside to be removed (runtime/removal.h).
+Result<void> discard(const PullOrder& order);
+
+// The child's whole life: writes lines (wire/pull.h) on standard output and returns its exit code.
+int pull_child(const PullOrder& order);
+int discard_child(const PullOrder& order);
+
+// FOLDER/.pull/KEY
+std::filesystem::path unfinished_folder(const std::filesystem::path& folder, const std::string& key);
+
+}  // namespace lm::hub

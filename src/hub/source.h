@@ -1,0 +1,34 @@
+// Where a model is pulled from, as people write it. A plain value; parsing is pure.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace lm::hub {
+
+struct Source {
+  enum class Kind : std::uint8_t { kHuggingFace, kOllama, kAddress, kNpm };
+  Kind kind = Kind::kHuggingFace;
+  std::string host;      // of Ollama's registry, where it is another one than the usual; with its port
+  std::string name;      // "OWNER/REPO", "NAMESPACE/NAME", the whole address, "PACKAGE" or "@SCOPE/PACKAGE"
+  std::string pick;      // Hugging Face: a quantisation or a file; empty: the usual one
+  std::string revision;  // a branch, tag or commit; Ollama's tag; npm's version; empty for addresses
+
+  bool operator==(const Source&) const = default;
+  // With everything that was left out, so that two ways of writing the same are the same:
+  // "hf:OWNER/REPO@main", "ollama:library/NAME:latest".
+  std::string text() const;
+};
+
+// "hf:OWNER/REPO[:QUANT|:FILE][@REVISION]", "ollama:[HOST/][NAMESPACE/]NAME[:TAG]", "https://…",
+// "npm:PACKAGE@VERSION". kInvalidArgument "bad_source" says which part is wrong and how it is written.
+Result<Source> parse_source(std::string_view text);
+
+// Whether that may be a file's path inside of a folder of ours: relative, at most 8 folders, no segment that
+// is empty, hidden, "." or "..", longer than 200 bytes or with control characters or backslashes.
+bool is_safe_path(std::string_view path);
+
+}  // namespace lm::hub
