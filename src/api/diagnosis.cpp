@@ -114,12 +114,19 @@ std::optional<Check> check_size(const Findings& found, const ModelView& view) {
 
 }  // namespace
 
+std::string intrusion_text(const UpstreamView& view) {
+  const std::string what = view.residents.empty() ? "a model" : view.residents.front().name;
+  return fmt::format("{} has loaded {} by itself, although others have the devices", view.upstream.id.str(),
+                     what);
+}
+
 Findings find_out(const runtime::Runtime& runtime) {
   Findings found{.snapshot = runtime.snapshot(),
                  .readings = runtime.readings(),
                  .host = {},
                  .engine = runtime.engine(),
                  .strays = {},
+                 .upstream_troubles = runtime.upstream_troubles(),
                  .warnings = runtime.warnings()};
   if (auto host = probe::read_host_memory()) found.host = *std::move(host);
   // In a container the daemon may be the first process itself.
@@ -185,6 +192,11 @@ std::vector<Check> diagnose(const Findings& found) {
       checks.push_back(
           {name, "problem", view.stuck->message,
            fmt::format("end what holds it; llm-manager explain {} tells more", upstream.id.str())});
+    } else if (view.intrudes) {
+      checks.push_back({name, "warning", intrusion_text(view),
+                        "find out who asks it directly, and have him ask LLM Manager instead"});
+    } else if (!view.runs) {
+      checks.push_back(ok(name, "does not run; it is started when somebody asks for it"));
     } else if (view.reachable) {
       checks.push_back(ok(name, fmt::format("answers at {}", upstream.url)));
     } else if (std::ranges::any_of(snapshot.models, [&](const ModelView& model) {
@@ -197,6 +209,12 @@ std::vector<Check> diagnose(const Findings& found) {
       checks.push_back(
           ok(name, fmt::format("none at {}; its models are listed once it answers", upstream.url)));
     }
+  }
+
+  for (const auto& [upstream, error, offers_nothing] : found.upstream_troubles) {
+    if (upstream.shares_devices) continue;  // it is among those above
+    checks.push_back({"upstream " + upstream.id.str(), "warning", error.message,
+                      "correct its address, its certificate or its key in the configuration"});
   }
 
   if (snapshot.oldest_waiting) {

@@ -25,8 +25,12 @@ struct Findings {
   std::optional<probe::HostMemory> host;  // empty: it could not be read
   std::string engine;                     // "0.5.0-… cpu"; empty: no worker has answered yet
   std::vector<int> strays;                // workers whose daemon is gone
-  std::vector<std::string> warnings;      // about the configuration
+  std::vector<backend::Upstreams::Trouble> upstream_troubles;
+  std::vector<std::string> warnings;  // about the configuration
 };
+
+// For people: an upstream that loaded a model when it was not its turn.
+std::string intrusion_text(const UpstreamView& view);
 
 // Reads /proc for host and strays: milliseconds.
 Findings find_out(const runtime::Runtime& runtime);

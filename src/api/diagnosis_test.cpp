@@ -135,6 +135,40 @@ TEST(Diagnosis, CardsThatAreUsedUnevenly) {
   EXPECT_EQ(check(found, "balance").status, "missing");
 }
 
+UpstreamView upstream(const std::string& id) {
+  UpstreamView view;
+  view.upstream = {
+      .id = UpstreamId(id), .family = Family::kOllama, .shares_devices = true, .url = "http://" + id};
+  return view;
+}
+
+TEST(Diagnosis, UpstreamsAreToldByWhatTheyDo) {
+  Findings found = healthy();
+  found.snapshot.upstreams = {upstream("ollama")};
+  EXPECT_THAT(check(found, "upstream ollama").message, HasSubstr("answers at http://ollama"));
+  found.snapshot.upstreams[0].runs = false;
+  EXPECT_EQ(check(found, "upstream ollama").message, "does not run; it is started when somebody asks for it");
+  found.snapshot.upstreams[0].intrudes = true;
+  found.snapshot.upstreams[0].residents = {{.name = "qwen3:8b"}};
+  EXPECT_EQ(check(found, "upstream ollama").status, "warning");
+  EXPECT_THAT(check(found, "upstream ollama").message, HasSubstr("has loaded qwen3:8b by itself"));
+}
+
+TEST(Diagnosis, AProviderElsewhereThatCannotBeReachedIsAmongThem) {
+  Findings found = healthy();
+  Upstream far{
+      .id = UpstreamId("far"), .family = Family::kOpenai, .shares_devices = false, .url = "https://far/v1"};
+  found.upstream_troubles = {{far,
+                              {.code = ErrorCode::kUnavailable,
+                               .message = "far cannot be reached: its certificate is not valid",
+                               .reason = "upstream_unreachable",
+                               .fields = {},
+                               .retry_after = {}},
+                              false}};
+  EXPECT_EQ(check(found, "upstream far").status, "warning");
+  EXPECT_THAT(check(found, "upstream far").message, HasSubstr("certificate"));
+}
+
 TEST(Diagnosis, AModelThatCanNeverFit) {
   Findings found = healthy();
   found.snapshot.models.push_back(model("huge", gib(40)));

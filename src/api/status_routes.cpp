@@ -4,6 +4,7 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include "api/diagnosis.h"
 #include "api/json_body.h"
 #include "api/manager_routes.h"
 
@@ -26,6 +27,7 @@ class Status {
     json::array troubles;
     for (const UpstreamView& view : snapshot.upstreams) {
       if (view.stuck) troubles.push_back(json::value_from(view.stuck->message));
+      if (view.intrudes) troubles.push_back(json::value_from(intrusion_text(view)));
     }
     co_await answer_json(exchange, {{"status", troubles.empty() ? "ok" : "degraded"},
                                     {"troubles", troubles},

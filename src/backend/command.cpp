@@ -62,6 +62,10 @@ class Command final : public UpstreamServer, public std::enable_shared_from_this
         upstream_(std::move(upstream)) {}
 
   const Upstream& description() const override { return upstream_; }
+  bool rests_empty() const override { return true; }
+  std::vector<Model> configured() const override {
+    return offered(upstream_, {}, options_.models, fmt::format("commands.{}", options_.name));
+  }
 
   Task<Result<Sight>> look() override {
     const auto self = shared_from_this();
@@ -78,7 +82,8 @@ class Command final : public UpstreamServer, public std::enable_shared_from_this
       }
     }
     sight.models = offered(upstream_, listed_, options_.models, fmt::format("commands.{}", options_.name));
-    if (!running()) co_return sight;
+    sight.runs = running();
+    if (!sight.runs) co_return sight;
     for (const Model& model : sight.models)
       sight.residents.push_back(
           {.name = model.remote->name, .kind = model.kind, .bytes = model.artifact.size});

@@ -27,6 +27,9 @@ class OpenAi final : public UpstreamServer, public std::enable_shared_from_this<
   }
 
   const Upstream& description() const override { return upstream_; }
+  std::vector<Model> configured() const override {
+    return offered(upstream_, {}, options_.models, fmt::format("providers.{}", options_.name));
+  }
 
   Task<Result<Sight>> look() override {
     const auto self = shared_from_this();

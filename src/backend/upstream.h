@@ -24,6 +24,7 @@ struct Sight {
   std::vector<Model> models;  // with id, remote, kind and aliases filled in; empty list: it offers none
   bool tells_residents = false;
   std::vector<Resident> residents;
+  bool runs = true;  // false: it is ours to start, and was not, or has ended
 };
 
 // One thread. Every call has a deadline of its own and ends in an error past it; none retries by itself.
@@ -33,6 +34,8 @@ class UpstreamServer {
   virtual ~UpstreamServer() = default;
 
   virtual const Upstream& description() const = 0;
+  // The models that the configuration names, which it offers also before it was ever asked.
+  virtual std::vector<Model> configured() const { return {}; }
   // Its list of models and of residents, asked anew.
   virtual Task<Result<Sight>> look() = 0;
   // Has it load `model` (Remote::name), where it can be told to; else succeeds at once. `limit` bounds the

@@ -78,7 +78,11 @@ DeviceBytes free_of(const std::vector<DeviceReading>& devices) {
 struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
   struct Watched {
     explicit Watched(std::shared_ptr<UpstreamServer> s, const boost::asio::any_io_executor& e)
-        : server(std::move(s)), description(server->description()), wake(e), look_ended(e) {}
+        : server(std::move(s)),
+          description(server->description()),
+          wake(e),
+          look_ended(e),
+          models(server->configured()) {}
 
     const std::shared_ptr<UpstreamServer> server;
     const Upstream description;
@@ -95,6 +99,7 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
     std::vector<Model> models;
     std::optional<Error> problem;
     bool tells_residents = false;
+    bool runs = true;
     std::vector<Resident> residents;
     bool keeps_claims = false;  // it cannot be asked: what it said before counts
 
@@ -193,8 +198,9 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
       one->keeps_claims = false;
       one->models = std::move(sight->models);
       changed = changed || models || one->tells_residents != sight->tells_residents ||
-                one->residents != sight->residents;
+                one->residents != sight->residents || one->runs != sight->runs;
       one->tells_residents = sight->tells_residents;
+      one->runs = sight->runs;
       one->residents = std::move(sight->residents);
       if (models) listener.models_changed();
     } else {
@@ -205,8 +211,8 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
                     .fields = {{"upstream", one->description.id.str()}, {"url", one->description.url}},
                     .retry_after = {}};
       changed = changed || was_reachable;
-      if (!one->problem) log(problem.message);
       const bool is_other = one->problem != problem;
+      if (is_other) log(problem.message);
       one->problem = std::move(problem);
       if (is_other) listener.models_changed();
       one->tells_residents = false;
@@ -243,7 +249,8 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
                       .tells_residents = one.tells_residents,
                       .residents = one.residents,
                       .held = one.held,
-                      .measured = one.measured});
+                      .measured = one.measured,
+                      .runs = one.runs});
   }
 
   void wake(Watched& one) { one.wake.open(); }
@@ -558,10 +565,10 @@ std::vector<Upstream> Upstreams::upstreams() const {
   return upstreams;
 }
 
-std::vector<Upstream> Upstreams::never_reached() const {
-  std::vector<Upstream> found;
+std::vector<Upstreams::Trouble> Upstreams::troubles() const {
+  std::vector<Trouble> found;
   for (const auto& one : impl_->all) {
-    if (one->problem && one->models.empty()) found.push_back(one->description);
+    if (one->problem) found.push_back({one->description, *one->problem, one->models.empty()});
   }
   return found;
 }

@@ -61,11 +61,17 @@ class Upstreams {
   Task<> wait_until_seen(Duration limit);
 
   // What all of them offer, as last seen. A model whose upstream cannot be reached has a problem:
-  // kUnavailable "upstream_unreachable". One that could never be reached yet offers nothing.
+  // kUnavailable "upstream_unreachable". One that could never be reached yet offers what the configuration
+  // says.
   std::vector<Model> models() const;
   std::vector<Upstream> upstreams() const;
-  // Those that were looked at in vain and have offered nothing yet.
-  std::vector<Upstream> never_reached() const;
+  // Those that could not be reached when they were last looked at, and why.
+  struct Trouble {
+    Upstream upstream;
+    Error error;
+    bool offers_nothing = false;  // it was never reached, and the configuration names no model of it
+  };
+  std::vector<Trouble> troubles() const;
   // Null where there is none of that name.
   std::shared_ptr<UpstreamServer> find(const UpstreamId& id) const;
 

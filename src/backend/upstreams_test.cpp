@@ -55,6 +55,7 @@ class ValueServer final : public UpstreamServer {
   }
 
   const Upstream& description() const override { return upstream; }
+  std::vector<Model> configured() const override { return named; }
   Task<Result<Sight>> look() override {
     ++looks;
     ++looking;
@@ -88,6 +89,7 @@ class ValueServer final : public UpstreamServer {
   boost::asio::any_io_executor executor;
   Upstream upstream{.id = kLab, .family = Family::kOpenai, .shares_devices = true, .url = "http://lab:1"};
   Sight sight;
+  std::vector<Model> named;  // by the configuration
   std::optional<Error> down;
   std::vector<os::ProcessIdentity> seen;
   bool visible = false, empty_at_rest = false;
@@ -251,6 +253,36 @@ TEST_F(UpstreamsTest, NeverLooksTwiceAtOnce) {
   lab->hold_look.open();
   await_event<LoadSucceeded>();
   EXPECT_EQ(lab->most_looking, 1);
+}
+
+TEST_F(UpstreamsTest, WhatTheConfigurationNamesIsOfferedBeforeItWasReached) {
+  lab = std::make_shared<ValueServer>(io.get_executor());
+  Model model;
+  model.id = ModelId("lab/gone");
+  model.remote = Remote{.upstream = kLab, .name = "gone"};
+  lab->named = {model};
+  lab->down = Error{.code = ErrorCode::kUnavailable,
+                    .message = "nobody listens",
+                    .reason = "connect_failed",
+                    .fields = {},
+                    .retry_after = {}};
+  open({lab}, {.held = [this](const auto&) { return held; }, .devices = [this] { return devices; }});
+  ASSERT_EQ(upstreams->models().size(), 1U);
+  EXPECT_FALSE(upstreams->models()[0].problem) << "nobody has looked yet";
+  await_event<UpstreamSeen>();
+  ASSERT_EQ(upstreams->models().size(), 1U);
+  ASSERT_TRUE(upstreams->models()[0].problem);
+  EXPECT_EQ(upstreams->models()[0].problem->reason, "upstream_unreachable");
+  ASSERT_EQ(upstreams->troubles().size(), 1U);
+  EXPECT_FALSE(upstreams->troubles()[0].offers_nothing);
+}
+
+TEST_F(UpstreamsTest, OneThatDoesNotRunIsToldSo) {
+  open_values();
+  EXPECT_TRUE(await_event<UpstreamSeen>().runs);
+  lab->sight.runs = false;
+  look();
+  EXPECT_FALSE(await_seen([](const UpstreamSeen& seen) { return !seen.runs; }).runs);
 }
 
 TEST_F(UpstreamsTest, UnreachableAndBack) {

@@ -12,6 +12,8 @@ namespace {
 
 // A request that was granted a moment ago may not have reached the upstream yet.
 constexpr Duration kSettlesIn = std::chrono::seconds(3);
+// The end of a server breaks its answers' connections.
+constexpr Duration kAnswersBreakIn = std::chrono::seconds(2);
 constexpr Duration kIntrusionsForgotten = std::chrono::minutes(5);
 
 ModelId seat_id(const UpstreamId& upstream) {
@@ -284,6 +286,7 @@ void Arbiter::on(const UpstreamSeen& e) {
   if (seat == nullptr || !seat->listed || shutdown_) return;
   seat->residents = e.residents;
   seat->reachable = e.reachable;
+  seat->runs = e.runs;
   const bool holds = seat->serves_generation();
   if (seat->stuck && !holds && e.held.empty() && e.measured) {
     decide(DecisionKind::kRelease, seat->model.id, "what it had kept came back");
@@ -305,6 +308,11 @@ void Arbiter::on(const UpstreamSeen& e) {
     case InstanceState::kReady: {
       Instance& instance = *seat->instance;
       instance.held = e.held;
+      if (!e.runs) {
+        // Who is asked for again is started again, however many ask; their answers break by themselves.
+        begin_drain(*seat, EndCause::kCrashed, "its server has ended", kAnswersBreakIn);
+        break;
+      }
       const bool left = !e.reachable || (e.tells_residents && !holds);
       if (left && instance.leases.empty() && !backlog_.any(seat->model.id) &&
           now_ >= instance.last_used + kSettlesIn) {

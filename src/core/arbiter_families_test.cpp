@@ -392,6 +392,35 @@ TEST_F(Families, WhatItsUpstreamUnloadedHoldsNothingAnyMore) {
   ASSERT_TRUE(served(ask("qwen")));
 }
 
+// Requests that come one after the other used to keep a dead server's seat taken for as long as they came.
+TEST_F(Families, AServerThatHasEndedIsStartedAgainHoweverManyAsk) {
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  const int loads = world_.upstream("ollama").loads;
+  const RequestId broken = ask("ollama_llama", 3600);
+  world_.run_for(ms(10));
+  ASSERT_EQ(world_.fate(broken), RequestFate::kGranted);
+  world_.upstream("ollama").runs = false;
+  world_.upstream("ollama").residents.clear();
+  world_.upstream("ollama").held = {};
+  world_.see("ollama");
+  std::vector<RequestId> asked;
+  for (int i = 0; i < 5; ++i) {
+    asked.push_back(ask("ollama_llama"));
+    world_.run_for(sec(1));
+  }
+  EXPECT_EQ(world_.upstream("ollama").loads, loads + 1);
+  for (const RequestId r : asked) EXPECT_TRUE(served(r));
+  EXPECT_NE(world_.fate(broken), RequestFate::kGranted) << "its answer was not left to run for ever";
+}
+
+TEST_F(Families, AnIntruderIsSeenAsOne) {
+  have_local();
+  ask("qwen", 3600);
+  EXPECT_FALSE(world_.snapshot().upstreams.front().intrudes);
+  world_.intrude("ollama", "ollama_phi");
+  EXPECT_TRUE(world_.snapshot().upstreams.front().intrudes);
+}
+
 TEST_F(Families, EverybodyLeavingCancelsTheSwitch) {
   have_local();
   const RequestId running = ask("qwen", 5);

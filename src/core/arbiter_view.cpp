@@ -229,6 +229,8 @@ Snapshot Arbiter::snapshot(TimePoint now) const {
     if (entry.is_seat()) {
       snapshot.upstreams.push_back({.upstream = *entry.upstream,
                                     .reachable = entry.reachable,
+                                    .runs = entry.runs,
+                                    .intrudes = is_intruder(entry) || now < entry.intruder_until,
                                     .residents = entry.residents,
                                     .instance = {},
                                     .stuck = entry.stuck});

@@ -65,6 +65,7 @@ struct UpstreamTruth {
   bool keeps_memory = false;       // says that it has unloaded, and has not
   bool keeps_listing = false;      // lists what it no longer holds
   bool tells_residents = true;     //
+  bool runs = true;                // false: the process is gone; a load starts it
   std::string method = "process";  // "none": what it holds cannot be measured
   std::optional<Error> load_error;
   std::optional<Error> yield_error;
@@ -189,7 +190,7 @@ class World {
     const UpstreamTruth& u = upstreams_.at(UpstreamId(upstream));
     const bool measured = u.method == "process";
     tell(UpstreamSeen{u.upstream.id, reachable, u.tells_residents, u.residents,
-                      measured || !u.residents.empty() ? u.held : DeviceBytes(), measured});
+                      measured || !u.residents.empty() ? u.held : DeviceBytes(), measured, u.runs});
   }
   Model& model(const std::string& id) { return *std::ranges::find(models_, ModelId(id), &Model::id); }
   std::vector<Model>& models() { return models_; }
@@ -524,6 +525,7 @@ class World {
     if (!u.answers) return;
     after(u.load_time, [this, c, &u, began = now_] {
       if (u.load_error) return tell(LoadFailed{c.instance, c.generation, *u.load_error});
+      u.runs = true;
       u.residents = {{.name = c.model.str(), .kind = ModelKind::kGeneration, .bytes = Bytes()}};
       u.held = truths_.at(c.model).bytes;
       tell(LoadProgressed{c.instance, c.generation, LoadStage::kWeights, 0.5});

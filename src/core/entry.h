@@ -42,6 +42,7 @@ struct Entry {
   std::optional<Upstream> upstream;  // empty: a model
   std::vector<Resident> residents;   // what it says it has in memory
   bool reachable = true;
+  bool runs = true;
   std::optional<Error> stuck;  // it was told to give its memory back and did not
   TimePoint stuck_until;       // not asked again before
   int intrusions = 0;          // it loaded by itself what was not its turn: so often lately

@@ -164,6 +164,7 @@ struct UpstreamSeen {
   // what its residents claim.
   DeviceBytes held;
   bool measured = true;  // false: `held` is its word, on one device at least
+  bool runs = true;      // false: its processes are there for its models only, and there are none
 };
 
 // ---- from the probes

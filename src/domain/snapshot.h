@@ -59,6 +59,8 @@ struct DeviceView {
 struct UpstreamView {
   Upstream upstream;
   bool reachable = true;
+  bool runs = true;                      // false: a command of ours that nobody has asked for yet
+  bool intrudes = false;                 // it has loaded a model by itself while others have the devices
   std::vector<Resident> residents;       // what it says it has in memory
   std::optional<InstanceView> instance;  // what it holds on our devices, while that is so
   std::optional<Error> stuck;            // it was told to give its memory back and did not

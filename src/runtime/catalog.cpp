@@ -20,8 +20,7 @@ std::string fold(std::string_view text) {
 
 }  // namespace
 
-Catalog::Catalog(std::vector<Model> models, std::map<std::string, ModelId> roles,
-                 std::vector<Upstream> unseen)
+Catalog::Catalog(std::vector<Model> models, std::map<std::string, ModelId> roles, std::vector<Unseen> unseen)
     : models_(std::move(models)), unseen_(std::move(unseen)), roles_(std::move(roles)) {
   // Who comes first has a name: upstreams' ids, then what Ollama calls its models (tags, which have a colon),
   // then local ids; ids before all other aliases, so that no alias hides a model.
@@ -72,13 +71,13 @@ const ModelId* Catalog::lookup(std::string_view name) const {
 }
 
 // Whose name it must be: "ollama_NAME", "openai_NAME" where there is only one provider, "PROVIDER/NAME".
-const Upstream* Catalog::unseen_behind(std::string_view name) const {
+const Catalog::Unseen* Catalog::unseen_behind(std::string_view name) const {
   const std::string folded = fold(name);
-  const Upstream* found = nullptr;
-  for (const Upstream& upstream : unseen_) {
-    const std::string family(to_string(upstream.family));
-    if (folded.starts_with(fold(upstream.id.str()) + "/")) return &upstream;
-    if (folded.starts_with(family + "_")) found = &upstream;
+  const Unseen* found = nullptr;
+  for (const Unseen& one : unseen_) {
+    const std::string family(to_string(one.upstream.family));
+    if (folded.starts_with(fold(one.upstream.id.str()) + "/")) return &one;
+    if (folded.starts_with(family + "_")) found = &one;
   }
   return found;
 }
@@ -103,15 +102,16 @@ Result<ModelId> Catalog::resolve(std::string_view name, ModelKind kind) const {
             .fields = {{"param", "model"}},
             .retry_after = {}};
   };
-  if (const Upstream* upstream = unseen_behind(asked)) {
-    return fail(Error{.code = ErrorCode::kUnavailable,
-                      .message = fmt::format(
-                          "{} at {} was never reached, so its models are not known: start it, or say in the "
-                          "configuration where it is; llm-manager doctor tells more",
-                          upstream->id.str(), upstream->url),
-                      .reason = "upstream_unreachable",
-                      .fields = {{"upstream", upstream->id.str()}, {"url", upstream->url}},
-                      .retry_after = std::chrono::seconds(5)});
+  if (const Unseen* unseen = unseen_behind(asked)) {
+    const Upstream& upstream = unseen->upstream;
+    return fail(
+        Error{.code = ErrorCode::kUnavailable,
+              .message = fmt::format("{} at {} was never reached, so its models are not known ({}): start "
+                                     "it, or say in the configuration where it is",
+                                     upstream.id.str(), upstream.url, unseen->why),
+              .reason = "upstream_unreachable",
+              .fields = {{"upstream", upstream.id.str()}, {"url", upstream.url}},
+              .retry_after = std::chrono::seconds(5)});
   }
   if (models_.empty()) {
     return fail(

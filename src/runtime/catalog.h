@@ -18,8 +18,12 @@ class Catalog {
   Catalog() = default;
   // `roles`: role name ("chat", "knowledge", "translation", "embedding") to the model id it stands for; a
   // role without a model is left out.
-  // `unseen`: those whose models are not known, since they were never reached.
-  Catalog(std::vector<Model> models, std::map<std::string, ModelId> roles, std::vector<Upstream> unseen = {});
+  // An upstream whose models are not known, since it was never reached.
+  struct Unseen {
+    Upstream upstream;
+    std::string why;
+  };
+  Catalog(std::vector<Model> models, std::map<std::string, ModelId> roles, std::vector<Unseen> unseen = {});
 
   const std::vector<Model>& models() const { return models_; }
   const Model* find(const ModelId& id) const;
@@ -33,10 +37,10 @@ class Catalog {
 
  private:
   const ModelId* lookup(std::string_view name) const;
-  const Upstream* unseen_behind(std::string_view name) const;
+  const Unseen* unseen_behind(std::string_view name) const;
 
   std::vector<Model> models_;
-  std::vector<Upstream> unseen_;
+  std::vector<Unseen> unseen_;
   std::map<std::string, ModelId> roles_;
   std::map<std::string, ModelId, std::less<>> names_;   // ids and aliases
   std::map<std::string, ModelId, std::less<>> folded_;  // the same in lower case

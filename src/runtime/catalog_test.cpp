@@ -103,5 +103,18 @@ TEST(Catalog, NamesOfUpstreamsComeInTheDesignsOrder) {
   EXPECT_FALSE(catalog.resolve("local/openai_gpt")) << "local/ is for local models";
 }
 
+TEST(Catalog, WhyAnUpstreamWasNeverReachedIsTold) {
+  const Catalog catalog(
+      {}, {},
+      {{.upstream = {.id = UpstreamId("far"), .family = Family::kOpenai, .url = "https://far/v1"},
+        .why = "far cannot be reached: its certificate is not valid"}});
+  const auto found = catalog.resolve("far/gpt");
+  ASSERT_FALSE(found);
+  EXPECT_EQ(found.error().reason, "upstream_unreachable");
+  EXPECT_NE(found.error().message.find("its certificate is not valid"), std::string::npos)
+      << found.error().message;
+  EXPECT_FALSE(catalog.resolve("openai_gpt"));
+}
+
 }  // namespace
 }  // namespace lm::runtime

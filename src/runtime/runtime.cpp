@@ -328,7 +328,9 @@ struct Runtime::Impl {
   void list_models() {
     std::vector<Model> models = local_models;
     if (upstreams) std::ranges::move(upstreams->models(), std::back_inserter(models));
-    const auto unseen = upstreams ? upstreams->never_reached() : std::vector<Upstream>();
+    std::vector<Catalog::Unseen> unseen;
+    for (const auto& trouble : upstreams ? upstreams->troubles() : std::vector<backend::Upstreams::Trouble>())
+      if (trouble.offers_nothing) unseen.push_back({trouble.upstream, trouble.error.message});
     catalog = Catalog(models, roles, unseen);
     // A role may name a model of an upstream; it has none while that was never seen.
     std::map<std::string, ModelId> all_roles = roles;
@@ -475,17 +477,22 @@ Jobs& Runtime::jobs() {
   return impl_->jobs;
 }
 
-Task<> Runtime::look_before(ModelId model) {
+Task<> Runtime::look_before(ModelId model, bool chosen) {
   const Model* known = impl_->catalog.find(model);
   if (known == nullptr || !known->remote || known->problem || !impl_->upstreams) co_return;
   const UpstreamId upstream = known->remote->upstream;
   const Snapshot now = snapshot();
   const auto view =
       std::ranges::find(now.upstreams, upstream, [](const UpstreamView& v) { return v.upstream.id; });
-  if (view == now.upstreams.end() || !view->upstream.shares_devices) co_return;
-  if (view->instance && view->instance->state == InstanceState::kReady) co_return;
+  const bool elsewhere = view == now.upstreams.end() || !view->upstream.shares_devices;
+  if (elsewhere && !chosen) co_return;
+  if (!elsewhere && view->instance && view->instance->state == InstanceState::kReady) co_return;
   const auto upstreams = impl_->upstreams;  // another one after a reload
   co_await upstreams->look_again(upstream, std::chrono::seconds(1));
+}
+
+std::vector<backend::Upstreams::Trouble> Runtime::upstream_troubles() const {
+  return impl_->upstreams ? impl_->upstreams->troubles() : std::vector<backend::Upstreams::Trouble>();
 }
 
 Leases::Ticket Runtime::ask(Leases::Wish wish) {

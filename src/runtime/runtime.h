@@ -12,6 +12,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 
+#include "backend/upstreams.h"
 #include "backend/workers.h"
 #include "base/clock.h"
 #include "base/result.h"
@@ -82,9 +83,11 @@ class Runtime {
 
   // ---- requests
   // Before a request or a choice of the model: where it is an upstream's on our devices that does not serve
-  // now, the upstream is looked at, for a second at most. One that went away since it was last seen is known
-  // before anything makes room for it.
-  Task<> look_before(ModelId model);
+  // now, or somewhere else's and `chosen`, the upstream is looked at, for a second at most. One that went
+  // away since it was last seen is known before anything makes room for it.
+  Task<> look_before(ModelId model, bool chosen = false);
+  // Upstreams that could not be reached when they were last looked at.
+  std::vector<backend::Upstreams::Trouble> upstream_troubles() const;
   Leases::Ticket ask(Leases::Wish wish);
   // Answers that were set aside so that others come to their turn.
   std::uint64_t preemptions() const;

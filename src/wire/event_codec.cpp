@@ -212,9 +212,9 @@ void describe(auto& f, Like<UpstreamYielded> auto& v) {
   f("instance", instance)("generation", generation)("error", error);
 }
 void describe(auto& f, Like<UpstreamSeen> auto& v) {
-  auto& [upstream, reachable, tells_residents, residents, held, measured] = v;
+  auto& [upstream, reachable, tells_residents, residents, held, measured, runs] = v;
   f("upstream", upstream)("reachable", reachable)("tells_residents", tells_residents);
-  f("residents", residents)("held", held)("measured", measured);
+  f("residents", residents)("held", held)("measured", measured)("runs", runs);
 }
 void describe(auto& f, Like<ReleaseMeasured> auto& v) {
   auto& [instance, generation, residual, holders, devices, method, complete] = v;
