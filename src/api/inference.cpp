@@ -179,7 +179,8 @@ class Inference {
     while (!ticket.decided()) {
       if (co_await ticket.wait(std::exchange(patience, kPing))) continue;
       if (!exchange.begun()) LM_CO_TRY_VOID(exchange.begin(200, event_stream_headers()));
-      LM_CO_TRY_VOID(co_await exchange.write(http::sse_comment(runtime_.waiting_note(model))));
+      LM_CO_TRY_VOID(
+          co_await exchange.write(http::sse_comment(runtime_.waiting_note(model, ticket.request()))));
     }
     co_return ticket.take();
   }

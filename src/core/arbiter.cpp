@@ -37,6 +37,9 @@ Commands Arbiter::step(const Event& event, TimePoint now) {
   commands_.clear();
   std::visit([this](const auto& e) { on(e); }, event);
   settle();
+  if (const auto told = std::exchange(to_tell_, std::nullopt);
+      told && backlog_.find(told->request) != nullptr)
+    emit(*told);
   return std::exchange(commands_, {});
 }
 
@@ -87,19 +90,29 @@ void Arbiter::on(const RequestArrived& e) {
   const ModelId& queue = seat->model.id;
   const bool at_once = seat->state() == InstanceState::kReady && !backlog_.any(queue) &&
                        static_cast<int>(seat->instance->leases.size()) < seat->instance->slots;
+  std::optional<ExpectedWait> wait;
+  if (!at_once || contention_for(*seat).oldest)
+    wait = wait_of(*seat, e.priority, nullptr, Guessing::kLikely, now_);
   const bool total = backlog_.requests() >= policy.queue_total && !at_once;
   if (total || backlog_.requests(queue) >= policy.queue_per_model) {
-    return reject({.code = ErrorCode::kResourceExhausted,
-                   .message = fmt::format("{} requests already wait{}; try again later",
-                                          total ? policy.queue_total : policy.queue_per_model,
-                                          total ? "" : fmt::format(" for {}", e.model.str())),
-                   .reason = "queue_full",
-                   .fields = {},
-                   .retry_after = std::chrono::seconds(1)});
+    Error error{.code = ErrorCode::kResourceExhausted,
+                .message = fmt::format("{} requests already wait{}; try again later",
+                                       total ? policy.queue_total : policy.queue_per_model,
+                                       total ? "" : fmt::format(" for {}", e.model.str())),
+                .reason = "queue_full",
+                .fields = {},
+                .retry_after = std::chrono::seconds(1)};
+    if (wait) error.fields = fields_of(*wait);
+    return reject(std::move(error));
   }
-  entry->pin_rests = false;
   const Duration longest =
       e.priority == PriorityClass::kInteractive ? policy.wait_interactive : policy.wait_batch;
+  const TimePoint deadline = e.deadline.value_or(now_ + longest);
+  if (wait) {
+    if (auto error = too_late(*seat, e, deadline, *wait)) return reject(*std::move(error));
+    to_tell_ = TellWait{e.request, *wait};
+  }
+  entry->pin_rests = false;
   backlog_.add({.kind = Waiter::Kind::kRequest,
                 .request = e.request,
                 .job = {},
@@ -108,8 +121,9 @@ void Arbiter::on(const RequestArrived& e) {
                 .priority = e.priority,
                 .arrived = now_,
                 .waiting_since = now_,
-                .deadline = e.deadline.value_or(now_ + longest),
-                .preemptible = e.preemptible && !seat->is_seat()});
+                .deadline = deadline,
+                .preemptible = e.preemptible && !seat->is_seat(),
+                .weight = e.weight});
 }
 
 void Arbiter::on(const RequestCancelled& e) {
@@ -141,6 +155,8 @@ void Arbiter::on(const RequestPreempted& e) {
   LM_ASSERT(it != leases_.end(), "only who holds a lease is preempted");
   Waiter waiter = std::move(it->second.waiter);
   leases_.erase(it);
+  waiter.was_set_aside = true;
+  waiter.answered = demand_.set_aside(e.request, now_);
   const auto reject = [&](Error error) { emit(RejectRequest{e.request, std::move(error)}); };
   if (shutdown_) return reject(unavailable("the daemon is shutting down", "shutting_down"));
   Entry* entry = find(waiter.model);
@@ -401,7 +417,7 @@ void Arbiter::on(const LoadSucceeded& e) {
   }
   instance.held = e.held;
   instance.reclaimable = e.reclaimable;
-  instance.slots = std::max(1, e.slots);
+  instance.slots = entry->slots_last = std::max(1, e.slots);
   instance.context = e.context;
   instance.turn_began = now_;
   instance.last_used = now_;

@@ -6,8 +6,9 @@
 //  - each RequestArrived ends in exactly one GrantLease or RejectRequest, unless its client left first; each
 //    grant is ended from outside by exactly one LeaseReleased, or by RequestPreempted, where it was asked
 //    for, after which the request waits like one that has just arrived;
-//  - a request is only preempted because others wait for the room, and one that waited when the turn began
-//    not before it has answered for a quantum: preempting over and over still moves every answer on;
+//  - a request is only preempted because others wait for the room; one that waited when the turn began not
+//    before its first token, and one that was preempted before not before it has answered for a quantum:
+//    preempting over and over still moves every answer on;
 //  - the sum of reservations of a device never exceeds its capacity, and memory stays charged from Reserved
 //  to
 //    the end of Reclaiming, which ends when it was measured free or, after a capped wait, was reported as
@@ -31,6 +32,7 @@
 #include "core/change_cost.h"
 #include "core/demand.h"
 #include "core/entry.h"
+#include "core/expected_wait.h"
 #include "core/kept_memory.h"
 #include "core/ledger.h"
 #include "core/turns.h"
@@ -48,6 +50,8 @@ class Arbiter {
   Commands step(const Event& event, TimePoint now);
 
   Snapshot snapshot(TimePoint now) const;
+  // Of a request that waits; empty: it does not, or for what nobody can foresee. `now` as in snapshot().
+  std::optional<ExpectedWait> expected_wait(RequestId request, TimePoint now) const;
 
   // Ends the process where a promise is broken.
   void check_invariants(TimePoint now) const;
@@ -190,6 +194,21 @@ class Arbiter {
   // ---- arbiter_demand.cpp: what is asked for, against what fits
   DemandView demand_view(TimePoint now) const;
 
+  // ---- arbiter_wait.cpp: how long a request is going to wait
+  enum class Guessing : std::uint8_t { kLikely, kLeast };  // of what nobody has measured
+  Duration answer_of(const Entry& entry, Guessing guessing) const;
+  Duration load_of(const Entry& entry, Guessing guessing) const;
+  Line line_of(const Entry& entry, Guessing guessing, TimePoint now) const;
+  TimePoint room_comes(Guessing guessing, TimePoint now) const;
+  std::optional<Expected> expected_for(const Entry& seat, double ahead, bool itself_waits, bool in_batch,
+                                       Guessing guessing, TimePoint now,
+                                       std::vector<const Entry*>* in_race) const;
+  // `waiter` null: of a request that arrives now.
+  std::optional<ExpectedWait> wait_of(const Entry& seat, PriorityClass priority, const Waiter* waiter,
+                                      Guessing guessing, TimePoint now) const;
+  std::optional<Error> too_late(const Entry& seat, const RequestArrived& e, TimePoint deadline,
+                                const ExpectedWait& told) const;
+
   // ---- what holds now
   Entry* find(InstanceId id, Generation generation);
   Entry* find(const ModelId& model);
@@ -210,7 +229,7 @@ class Arbiter {
   Duration keep_alive(const Entry& entry) const;
   Duration back_off(const Entry& entry) const;
   bool pin_wants(const Entry& entry) const;
-  InstanceView view_of(const Entry& entry) const;
+  InstanceView view_of(const Entry& entry, TimePoint now) const;
   PublishedState remote_state(const Entry& entry) const;
   void check_families() const;
   const Waiter* next_to_serve(const Entry& entry, const Contention& contention) const;
@@ -244,7 +263,8 @@ class Arbiter {
   std::optional<Switch> last_switch_;
   std::set<JobId> switch_jobs_;  // wait for the end of a switch that loads nothing
   std::uint64_t switches_ = 0;
-  ChangeCost change_cost_;  // S: gate closed to the next model ready
+  std::optional<TellWait> to_tell_;  // of the request that arrives, unless it is served at once
+  ChangeCost change_cost_;           // S: gate closed to the next model ready
   std::uint64_t last_instance_ = 0;
   std::uint64_t last_generation_ = 0;
   std::optional<TimePoint> shutdown_;

@@ -200,8 +200,8 @@ bool Arbiter::grant_leases() {
       const ModelId named = next->named;
       instance.batch_last = next->priority == PriorityClass::kBatch;
       instance.leases.insert(request);
-      demand_.granted(request, id, now_);
       Waiter waiter = *backlog_.take(request);
+      demand_.granted(request, id, now_, waiter.answered);
       const bool in_batch = waiter.arrived <= instance.turn_began;
       leases_.emplace(request, Lent{.waiter = std::move(waiter), .in_batch = in_batch});
       instance.last_used = now_;

@@ -89,15 +89,17 @@ Turn Arbiter::turn_of(const Entry& entry) const {
   return turn;
 }
 
-// When an answer that still runs is preempted; empty: it is waited for. Whoever waited when the turn began
-// answers for a quantum at least: a turn that may be cut before its batch was served collapses under load,
-// and a prompt that takes longer to read than a quantum would be read for ever.
+// When an answer that still runs is preempted; empty: it is waited for. Whoever waited when the turn began is
+// not preempted before its first token, since what was read of its prompt would be read again, and where it
+// was preempted before, not before it has answered for a quantum: so it gets on in every turn. To give the
+// others of the batch a quantum, too, would give each change a drain as long as their answers.
 std::optional<TimePoint> Arbiter::preempted_at(const Instance& instance, const Lent& lent) const {
   if (!lent.waiter.preemptible || !requests_wait_for_room()) return std::nullopt;
   TimePoint at = instance.drain_began + settings_.scheduling.drain;
   if (lent.in_batch) {
     if (!lent.began) return instance.drain_deadline;
-    at = std::max(at, *lent.began + quantum(settings_.scheduling, change_cost_.value()));
+    if (lent.waiter.was_set_aside)
+      at = std::max(at, *lent.began + quantum(settings_.scheduling, change_cost_.value()));
   }
   return std::min(at, instance.drain_deadline);
 }
@@ -126,7 +128,7 @@ Contender Arbiter::contender(const Entry& entry) const {
     // In strict arrival order everybody is overdue from the beginning: the oldest head goes first.
     const bool fifo = settings_.scheduling.policy == SchedulingPolicy::kFifo;
     c.aged_at = std::min(c.aged_at, waiter.waiting_since + (fifo ? Duration() : age_cap(waiter.priority)));
-    c.waiting_seconds += seconds(now_ - waiter.waiting_since);
+    c.waiting_seconds += waiter.weight * seconds(now_ - waiter.waiting_since);
   }
   return c;
 }
@@ -169,7 +171,7 @@ Duration Arbiter::keep_alive(const Entry& entry) const {
   return entry.model.policy.keep_alive.value_or(settings_.residency.keep_alive);
 }
 
-InstanceView Arbiter::view_of(const Entry& entry) const {
+InstanceView Arbiter::view_of(const Entry& entry, TimePoint now) const {
   const Instance& instance = *entry.instance;
   InstanceView v;
   v.id = instance.id;
@@ -187,6 +189,8 @@ InstanceView Arbiter::view_of(const Entry& entry) const {
   v.context = instance.context;
   v.active = static_cast<int>(instance.leases.size());
   v.waiting = static_cast<int>(backlog_.of(entry.model.id).size());
+  if (backlog_.requests(entry.model.id) > 0)
+    v.expected = wait_of(entry, PriorityClass::kInteractive, nullptr, Guessing::kLikely, now);
   v.pid = instance.pid;
   v.since = instance.since;
   if (entry.state() == InstanceState::kReady && instance.leases.empty() && !entry.is_pinned() &&
@@ -224,7 +228,7 @@ Snapshot Arbiter::snapshot(TimePoint now) const {
                                     .residents = entry.residents,
                                     .instance = {},
                                     .stuck = entry.stuck});
-      if (entry.instance) snapshot.upstreams.back().instance = view_of(entry);
+      if (entry.instance) snapshot.upstreams.back().instance = view_of(entry, now);
       continue;
     }
     ModelView view;
@@ -236,7 +240,7 @@ Snapshot Arbiter::snapshot(TimePoint now) const {
       view.held_by = hold->who;
       view.held_since_ms = hold->unix_ms;
     }
-    if (entry.instance) view.instance = view_of(entry);
+    if (entry.instance) view.instance = view_of(entry, now);
     snapshot.models.push_back(std::move(view));
   }
   const Ledger books = ledger();

@@ -208,7 +208,7 @@ class World {
 
   RequestId request(const std::string& model, std::optional<Duration> service = {},
                     PriorityClass priority = PriorityClass::kInteractive,
-                    std::optional<Duration> deadline = {}, bool preemptible = false) {
+                    std::optional<Duration> deadline = {}, bool preemptible = false, double weight = 1) {
     const RequestId id(++last_request_);
     requests_[id] = {.id = id,
                      .model = ModelId(model),
@@ -220,7 +220,7 @@ class World {
     waiting_[{ModelId(model), priority}].insert(id);
     std::optional<TimePoint> until;
     if (deadline) until = now_ + *deadline;
-    tell(RequestArrived{id, ModelId(model), priority, until, preemptible});
+    tell(RequestArrived{id, ModelId(model), priority, until, preemptible, weight});
     return id;
   }
   // One whose answer can be broken off and continued.
@@ -361,6 +361,7 @@ class World {
   bool rejected(RequestId id) const { return fate(id) == RequestFate::kRejected; }
   std::string reason(RequestId id) const { return of(id).error ? of(id).error->reason : ""; }
   Snapshot snapshot() const { return arbiter_.snapshot(now_); }
+  std::optional<ExpectedWait> expected_wait(RequestId id) const { return arbiter_.expected_wait(id, now_); }
   ModelView view(const std::string& id) const {
     for (const ModelView& v : snapshot().models) {
       if (v.model.id == ModelId(id)) return v;

@@ -31,6 +31,15 @@ std::vector<Waiter> Backlog::take_if(std::map<ModelId, std::vector<Waiter>>::ite
   return taken;
 }
 
+const Waiter* Backlog::find(RequestId request) const {
+  for (const auto& [model, queue] : by_model_) {
+    for (const Waiter& waiter : queue) {
+      if (waiter.kind == Waiter::Kind::kRequest && waiter.request == request) return &waiter;
+    }
+  }
+  return nullptr;
+}
+
 std::optional<Waiter> Backlog::take(RequestId request) {
   const auto is_it = [request](const Waiter& w) {
     return w.kind == Waiter::Kind::kRequest && w.request == request;

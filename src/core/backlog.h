@@ -23,6 +23,9 @@ struct Waiter {
   TimePoint waiting_since;  // it arrived, or was preempted: its age
   TimePoint deadline;
   bool preemptible = false;
+  double weight = 1;  // of its age, beside its model's
+  bool was_set_aside = false;
+  Duration answered{};  // until then
   bool force = false;
   std::string who;  // of kJob
 };
@@ -32,6 +35,8 @@ class Backlog {
  public:
   void add(Waiter waiter);
 
+  // Null where it does not wait.
+  const Waiter* find(RequestId request) const;
   // Takes a waiter out; empty where it does not wait.
   std::optional<Waiter> take(RequestId request);
   std::optional<Waiter> take(JobId job);

@@ -67,5 +67,39 @@ TEST(Demand, WhoWasNeverGrantedOrIsForgottenCountsNothing) {
   EXPECT_EQ(demand.answering(kA, at(100)), 0);
 }
 
+TEST(Demand, AnAnswersLengthIsAMeanThatFollows) {
+  Demand demand;
+  EXPECT_FALSE(demand.answer_takes(kA));
+  demand.arrived(kA, at(0));
+  EXPECT_FALSE(demand.answer_takes(kA)) << "none has ended";
+  double now = 0;
+  const auto answer = [&](std::uint64_t id, double takes) {
+    demand.granted(RequestId(id), kA, at(now));
+    demand.released(RequestId(id), at(now += takes));
+  };
+  answer(1, 4);
+  EXPECT_NEAR(seconds(*demand.answer_takes(kA)), 4, 1e-6);
+  answer(2, 2);
+  EXPECT_NEAR(seconds(*demand.answer_takes(kA)), 3, 1e-6);
+  for (std::uint64_t id = 3; id < 400; ++id) answer(id, 10);
+  EXPECT_NEAR(seconds(*demand.answer_takes(kA)), 10, 0.01);
+  EXPECT_FALSE(demand.answer_takes(kB));
+}
+
+TEST(Demand, TheTimeAsideIsNoAnswering) {
+  Demand demand;
+  demand.arrived(kA, at(0));
+  demand.granted(RequestId(1), kA, at(0));
+  const Duration first = demand.set_aside(RequestId(1), at(3));
+  EXPECT_EQ(first, from_seconds(3));
+  EXPECT_EQ(demand.set_aside(RequestId(1), at(4)), Duration()) << "it answers no more";
+  demand.granted(RequestId(1), kA, at(60), first);
+  const Duration both = demand.set_aside(RequestId(1), at(61));
+  EXPECT_EQ(both, from_seconds(4));
+  demand.granted(RequestId(1), kA, at(100), both);
+  demand.released(RequestId(1), at(102));
+  EXPECT_NEAR(seconds(*demand.answer_takes(kA)), 6, 1e-6);
+}
+
 }  // namespace
 }  // namespace lm::core

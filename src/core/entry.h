@@ -31,6 +31,7 @@ struct Entry {
   int deaths = 0;                    // while it served, without an answer in between
   std::optional<Footprint> learned;  // measured, or predicted before; spares the next load the prediction
   Duration load_took = std::chrono::seconds(1);
+  int slots_last = 1;          // when it was loaded last
   bool loaded_before = false;  // in this daemon's life: its file was read
   std::optional<Instance> instance;
 

@@ -24,6 +24,8 @@ std::string describe(const T& x) {
   if constexpr (requires { x.instance.value(); }) text += fmt::format(" i{}", x.instance.value());
   if constexpr (requires { x.model.str(); }) text += fmt::format(" {}", x.model.str());
   if constexpr (requires { x.model->str(); }) text += fmt::format(" {}", x.model ? x.model->str() : "all");
+  if constexpr (requires { x.wait.position; })
+    text += fmt::format(" position {} in {:.3f} s", x.wait.position, seconds(x.wait.wait));
   if constexpr (requires { x.reservation; }) text += text_of(x.reservation);
   if constexpr (requires { x.held.begin(); }) text += text_of(x.held);
   if constexpr (requires { x.residual.begin(); }) text += " residual" + text_of(x.residual);

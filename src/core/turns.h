@@ -41,7 +41,7 @@ bool admits(const Turn& turn, const Contention& contention, Duration quantum, Ti
 struct Contender {
   TimePoint head;          // arrival of its oldest waiter
   TimePoint aged_at;       // when that one reaches the age cap
-  double waiting_seconds;  // sum of its waiters' ages
+  double waiting_seconds;  // sum of its waiters' ages, each times its own weight
   double weight = 1;
   Duration swap_cost;  // S of loading it
 };

@@ -10,6 +10,7 @@
 
 #include "domain/decision.h"
 #include "domain/event.h"
+#include "domain/expected_wait.h"
 #include "domain/switch.h"
 
 namespace lm {
@@ -95,6 +96,13 @@ struct GrantLease {
   ModelId model;
 };
 
+// What an arrived request has to expect that is not served at once: told once, before it is granted. Whoever
+// wants to know more later asks for Arbiter::expected_wait.
+struct TellWait {
+  RequestId request;
+  ExpectedWait wait;
+};
+
 struct RejectRequest {
   RequestId request;
   Error error;
@@ -164,7 +172,7 @@ struct ArmTimer {
 struct FinishShutdown {};
 
 using Command = std::variant<PredictFootprint, StartLoad, BeginDrain, CutRequests, PreemptRequests,
-                             StopInstance, EvictUpstream, DropStates, MeasureRelease, GrantLease,
+                             StopInstance, EvictUpstream, DropStates, MeasureRelease, GrantLease, TellWait,
                              RejectRequest, FinishJob, RecordFootprint, RecordDecision, PublishState,
                              PublishSwitch, RecordHold, RecordPin, ArmTimer, FinishShutdown>;
 using Commands = std::vector<Command>;

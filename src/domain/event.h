@@ -30,6 +30,7 @@ struct RequestArrived {
   PriorityClass priority = PriorityClass::kInteractive;
   std::optional<TimePoint> deadline;  // for the wait, not for the answer; empty: the class's limit
   bool preemptible = false;           // its answer can be broken off and continued later without a seam
+  double weight = 1;                  // of its age where models compete, beside its model's
 };
 
 // Its client has left. Legal at any time until the lease was released; a granted lease still ends by

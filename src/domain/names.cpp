@@ -119,10 +119,11 @@ std::string_view name_of(const Event& event) {
 std::string_view name_of(const Command& command) {
   return name_of(
       std::array<std::string_view, std::variant_size_v<Command>>{
-          "PredictFootprint", "StartLoad",     "BeginDrain",      "CutRequests",    "PreemptRequests",
-          "StopInstance",     "EvictUpstream", "DropStates",      "MeasureRelease", "GrantLease",
-          "RejectRequest",    "FinishJob",     "RecordFootprint", "RecordDecision", "PublishState",
-          "PublishSwitch",    "RecordHold",    "RecordPin",       "ArmTimer",       "FinishShutdown"},
+          "PredictFootprint", "StartLoad",     "BeginDrain", "CutRequests",     "PreemptRequests",
+          "StopInstance",     "EvictUpstream", "DropStates", "MeasureRelease",  "GrantLease",
+          "TellWait",         "RejectRequest", "FinishJob",  "RecordFootprint", "RecordDecision",
+          "PublishState",     "PublishSwitch", "RecordHold", "RecordPin",       "ArmTimer",
+          "FinishShutdown"},
       command.index());
 }
 

@@ -7,6 +7,7 @@
 
 #include "domain/demand.h"
 #include "domain/event.h"
+#include "domain/expected_wait.h"
 #include "domain/switch.h"
 
 namespace lm {
@@ -25,8 +26,9 @@ struct InstanceView {
   Bytes reclaimable;
   int slots = 0;
   int context = 0;
-  int active = 0;   // leases
-  int waiting = 0;  // requests and jobs
+  int active = 0;                        // leases
+  int waiting = 0;                       // requests and jobs
+  std::optional<ExpectedWait> expected;  // of a request that came now; where some wait already
   int pid = 0;
   TimePoint since;                      // of the state
   std::optional<TimePoint> expires_at;  // Ready and idle: when keep_alive ends

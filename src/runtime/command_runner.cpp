@@ -115,6 +115,9 @@ Task<> CommandRunner::measure_upstream(MeasureRelease command) {
 void CommandRunner::on(const GrantLease& c) {
   seams_.leases.grant(c);
 }
+void CommandRunner::on(const TellWait& c) {
+  seams_.leases.tell(c);
+}
 void CommandRunner::on(const RejectRequest& c) {
   seams_.leases.reject(c);
 }

@@ -67,6 +67,7 @@ class CommandRunner {
   void on(const StopInstance& c);
   void on(const MeasureRelease& c);
   void on(const GrantLease& c);
+  void on(const TellWait& c);
   void on(const RejectRequest& c);
   void on(const FinishJob& c);
   void on(const RecordFootprint& c);

@@ -31,6 +31,9 @@ class ControlLoop {
 
   void post(Event event);
   Snapshot snapshot() const { return arbiter_.snapshot(clock_.now()); }
+  std::optional<ExpectedWait> expected_wait(RequestId request) const {
+    return arbiter_.expected_wait(request, clock_.now());
+  }
   TimePoint now() const { return clock_.now(); }
 
  private:

@@ -45,6 +45,7 @@ struct Lease::State {
   bool preempted = false;  // since it was taken last
   bool preemptible = false;
   bool began = false;  // to answer, since it was granted last
+  std::optional<ExpectedWait> expected;
   TimePoint asked_at;
   TimePoint granted_at;
 };
@@ -84,6 +85,10 @@ void Lease::on_preempt(std::function<void()> call) {
   state_->on_preempt = std::move(call);
 }
 
+const std::optional<ExpectedWait>& Lease::expected() const {
+  return state_->expected;
+}
+
 Duration Lease::waited() const {
   return state_->granted_at - state_->asked_at;
 }
@@ -112,7 +117,8 @@ Leases::Ticket Leases::ask(Wish wish) {
                                .model = std::move(wish.model),
                                .priority = wish.priority,
                                .deadline = wish.deadline,
-                               .preemptible = wish.preemptible});
+                               .preemptible = wish.preemptible,
+                               .weight = wish.weight});
   return ticket;
 }
 
@@ -127,6 +133,13 @@ Leases::Ticket::~Ticket() {
 
 bool Leases::Ticket::decided() const {
   return state_->phase != Lease::State::Phase::kWaiting;
+}
+
+RequestId Leases::Ticket::request() const {
+  return state_->request;
+}
+const std::optional<ExpectedWait>& Leases::Ticket::expected() const {
+  return state_->expected;
 }
 
 Task<bool> Leases::Ticket::wait(Duration limit) {
@@ -159,6 +172,12 @@ void Leases::grant(const GrantLease& command) {
   state->began = false;
   ++shared_->held;
   state->decided.open();
+}
+
+void Leases::tell(const TellWait& command) {
+  const auto it = shared_->states.find(command.request);
+  const auto state = it == shared_->states.end() ? nullptr : it->second.lock();
+  if (state) state->expected = command.wait;
 }
 
 void Leases::reject(const RejectRequest& command) {

@@ -38,6 +38,8 @@ class Lease {
   bool preempted() const;
   // Calls back when it is preempted, at once where it was; set once for each grant.
   void on_preempt(std::function<void()> call);
+  // As its ticket said.
+  const std::optional<ExpectedWait>& expected() const;
   // How long it was waited for.
   Duration waited() const;
   TimePoint granted_at() const;
@@ -61,6 +63,7 @@ class Leases {
   struct Wish {
     ModelId model;
     PriorityClass priority = PriorityClass::kInteractive;
+    double weight = 1;
     std::optional<TimePoint> deadline;
     bool preemptible = false;  // whoever asks watches on_preempt()
   };
@@ -75,6 +78,10 @@ class Leases {
     Task<bool> wait(Duration limit);
     // Legal once decided, once.
     Result<Lease> take();
+    RequestId request() const;
+    // What it had to expect when it was asked for; empty: it is served at once, or nobody can tell. Not
+    // before the arbiter was heard.
+    const std::optional<ExpectedWait>& expected() const;
 
    private:
     friend class Leases;
@@ -86,6 +93,7 @@ class Leases {
   static Ticket again(Lease lease);
 
   void grant(const GrantLease& command);
+  void tell(const TellWait& command);
   void reject(const RejectRequest& command);
   void cut(const CutRequests& command);
   void preempt(const PreemptRequests& command);

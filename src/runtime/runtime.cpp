@@ -1,6 +1,7 @@
 #include "runtime/runtime.h"
 
 #include <algorithm>
+#include <cmath>
 #include <deque>
 #include <map>
 #include <set>
@@ -442,19 +443,29 @@ void Runtime::answer_began(const Lease& lease) {
   impl_->on_first_byte(lease.model(), lease.instance(), impl_->clock.now() - lease.granted_at());
 }
 
-std::string Runtime::waiting_note(const ModelId& model) const {
+std::string Runtime::waiting_note(const ModelId& model, RequestId request) const {
   const Snapshot view = snapshot();
+  std::string note = model.str() + " waits";
   const auto it = std::ranges::find(view.models, model, [](const ModelView& v) { return v.model.id; });
-  if (it == view.models.end() || !it->instance) return model.str() + " waits";
-  const InstanceView& instance = *it->instance;
-  if (instance.state == InstanceState::kLoading) {
-    return fmt::format("{} is loading: {} {:.0f} %", model.str(), to_string(instance.stage),
-                       100 * instance.fraction);
+  if (it != view.models.end() && it->instance) {
+    const InstanceView& instance = *it->instance;
+    if (instance.state == InstanceState::kLoading) {
+      note = fmt::format("{} is loading: {} {:.0f} %", model.str(), to_string(instance.stage),
+                         100 * instance.fraction);
+    } else if (instance.state == InstanceState::kReady) {
+      note = fmt::format("{} is busy: {} of {} slots answer, {} wait", model.str(), instance.active,
+                         instance.slots, instance.waiting);
+    } else {
+      note = fmt::format("{} is {}", model.str(), to_string(instance.state));
+    }
   }
-  if (instance.state == InstanceState::kReady)
-    return fmt::format("{} is busy: {} of {} slots answer, {} wait", model.str(), instance.active,
-                       instance.slots, instance.waiting);
-  return fmt::format("{} is {}", model.str(), to_string(instance.state));
+  const auto wait = impl_->loop.expected_wait(request);
+  if (!wait) return note;
+  note += fmt::format("; position {}, about {:.0f} s", wait->position, std::ceil(seconds(wait->wait)));
+  if (!wait->holder.empty() && wait->holder != model)
+    note += fmt::format(": {} has the device for {:.0f} s more", wait->holder.str(),
+                        std::ceil(seconds(wait->held_for)));
+  return note;
 }
 
 JobId Runtime::load(ModelId model, std::string who, bool force) {

@@ -96,8 +96,9 @@ class Runtime {
   // The first byte of an answer's body is there. Of the first answer after a load it ends the load's
   // timeline: "first_token", from the lease's grant on, is published once in an instance's life.
   void answer_began(const Lease& lease);
-  // For a comment while somebody waits: "tinyllama is loading: weights 40 %".
-  std::string waiting_note(const ModelId& model) const;
+  // For a comment while somebody waits: "tinyllama is loading: weights 40 %", "coder is queued; position 2,
+  // about 12 s: tinyllama has the device for 10 s more".
+  std::string waiting_note(const ModelId& model, RequestId request = {}) const;
 
   // ---- explicit wishes; `who` is for people
   JobId load(ModelId model, std::string who, bool force);

@@ -1,6 +1,7 @@
 #include "simulate/figures.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 namespace lm::simulate {
@@ -33,6 +34,13 @@ struct Sample {
         ++figures.served;
         waits.push_back(seconds(answer.granted - arrival.at));
         totals.push_back(seconds(answer.ended - arrival.at));
+        if (answer.expected) {
+          Foresight& f = figures.foresight;
+          ++f.told;
+          f.expected += seconds(*answer.expected);
+          f.actual += waits.back();
+          f.error += std::abs(waits.back() - seconds(*answer.expected));
+        }
         break;
       case Answered::Fate::kRefused:
         ++figures.refused;
@@ -50,6 +58,9 @@ struct Sample {
   Figures result(double span) {
     figures.wait = spread_of(std::move(waits));
     figures.total = spread_of(std::move(totals));
+    if (Foresight& f = figures.foresight; f.told > 0) {
+      for (double* mean : {&f.expected, &f.actual, &f.error}) *mean /= static_cast<double>(f.told);
+    }
     const auto served = static_cast<double>(figures.served);
     if (span > 0) figures.served_per_s = served / span;
     if (figures.served > 0) figures.swaps_per_request = static_cast<double>(figures.loads) / served;

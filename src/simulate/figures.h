@@ -14,6 +14,14 @@ struct Spread {
   double mean = 0, p50 = 0, p99 = 0, max = 0;
 };
 
+// What was told of waits at arrival, against what they were; of requests that were told one and answered.
+// Means, seconds.
+struct Foresight {
+  std::uint64_t told = 0;
+  double expected = 0, actual = 0;
+  double error = 0;  // of |actual - expected|
+};
+
 struct Figures {
   std::string name;  // of the model; empty: all together
   bool assumed = false;
@@ -22,6 +30,7 @@ struct Figures {
   double served_per_s = 0;
   Spread wait;   // of those answered: from arrival to the begin of the answer
   Spread total;  // of those answered: to its end
+  Foresight foresight;
   std::uint64_t loads = 0;
   double swaps_per_request = 0;  // loads for each answered request, the first ones included
   std::uint64_t preempted = 0;

@@ -37,7 +37,16 @@ class VirtualMachine {
  private:
   // What will happen of itself, unless its worker is gone by then.
   struct Due {
-    enum class What : std::uint8_t { kPredicted, kLoaded, kExited, kReleased, kAnswered, kCut, kSetAside };
+    enum class What : std::uint8_t {
+      kPredicted,
+      kLoaded,
+      kExited,
+      kReleased,
+      kBegan,
+      kAnswered,
+      kCut,
+      kSetAside
+    };
     TimePoint at;
     std::uint64_t order;  // of two at the same time, the one that was set going first
     What what;
@@ -143,6 +152,9 @@ class VirtualMachine {
         tell(ReleaseMeasured{instance, generation, {}, {}, {}, "process"});
         return;
       }
+      case Due::What::kBegan:
+        if (answering_.contains(due.id)) tell(AnswerBegan{RequestId(due.id)});
+        return;
       case Due::What::kAnswered:
         // Of an answer that was set aside meanwhile: it ends later.
         if (const auto answer = answering_.find(due.id);
@@ -181,6 +193,13 @@ class VirtualMachine {
   DeviceBytes bytes_of(std::size_t model) const {
     const SimulatedModel& described = machine_.models[model];
     return {{DeviceId(machine_.find_device(described.device)->name), described.memory}};
+  }
+
+  // From the grant to the answer's first token. What was read once is kept with the answer that is set aside.
+  Duration reading(std::uint64_t request) const {
+    const Arrival& arrival = workload_.arrivals[request - 1];
+    if (!workload_.by_tokens) return {};
+    return machine_.models[asked_[static_cast<std::size_t>(arrival.model)]].service(arrival.context, 0);
   }
 
   Duration service(std::uint64_t request) const {
@@ -232,16 +251,20 @@ class VirtualMachine {
     const std::uint64_t id = c.request.value();
     answer.fate = Answered::Fate::kAnswering;
     Duration left = service(id);
+    Duration reads = reading(id);
     if (const auto aside = aside_.find(id); aside != aside_.end()) {
       left = aside->second;
+      reads = {};
       aside_.erase(aside);
       if (--waiting_aside_.at(c.model) == 0) waiting_aside_.erase(c.model);
     } else {
       answer.granted = now_.time_since_epoch();
     }
     answering_.insert_or_assign(id, now_ + left);
+    if (machine_.set_aside) set_going(now_ + std::min(reads, left), Due::What::kBegan, id);
     set_going(now_ + left, Due::What::kAnswered, id);
   }
+  void carry_out(const TellWait& c) { run_.answers[c.request.value() - 1].expected = c.wait.wait; }
   void carry_out(const RejectRequest& c) {
     Answered& answer = run_.answers[c.request.value() - 1];
     LM_ASSERT(answer.fate == Answered::Fate::kWaiting, "a request is answered once");

@@ -26,6 +26,7 @@ struct Answered {
   Fate fate = Fate::kWaiting;
   Duration granted{};
   Duration ended{};
+  std::optional<Duration> expected;  // wait, as told at its arrival; empty: it was served at once
 };
 
 struct ModelTally {

@@ -117,9 +117,9 @@ void describe(auto& f, Like<DesiredRestored::Hold> auto& v) {
 }
 
 void describe(auto& f, Like<RequestArrived> auto& v) {
-  auto& [request, model, priority, deadline, preemptible] = v;
+  auto& [request, model, priority, deadline, preemptible, weight] = v;
   f("request", request)("model", model)("priority", priority)("deadline", deadline);
-  f("preemptible", preemptible);
+  f("preemptible", preemptible)("weight", weight);
 }
 void describe(auto& f, Like<RequestCancelled> auto& v) {
   auto& [request] = v;

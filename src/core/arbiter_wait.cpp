@@ -1,0 +1,267 @@
+// How long a request is going to wait, and whether it is refused for that: what the arbiter knows, as
+// expected_wait() takes it.
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "core/arbiter.h"
+
+namespace lm::core {
+namespace {
+
+// What is told for what nobody has measured yet. A request is never refused for a guess: there it counts as
+// nothing.
+constexpr Duration kGuessedAnswer = std::chrono::seconds(5);
+
+bool is_coming(InstanceState state) {
+  return state == InstanceState::kReserved || state == InstanceState::kStandbyTaken ||
+         state == InstanceState::kLoading;
+}
+
+bool is_going(InstanceState state) {
+  return state == InstanceState::kDraining || state == InstanceState::kStopping ||
+         state == InstanceState::kReclaiming;
+}
+
+bool takes_of(const Need& charge, const Need& missing) {
+  return (missing.places > 0 && charge.places > 0) ||
+         std::ranges::any_of(missing.bytes,
+                             [&](const auto& item) { return charge.bytes.on(item.first) > Bytes(); });
+}
+
+bool is_request(const Waiter& waiter) {
+  return waiter.kind == Waiter::Kind::kRequest;
+}
+
+}  // namespace
+
+Duration Arbiter::answer_of(const Entry& entry, Guessing guessing) const {
+  if (const auto takes = demand_.answer_takes(entry.model.id)) return *takes;
+  return guessing == Guessing::kLikely ? kGuessedAnswer : Duration();
+}
+
+Duration Arbiter::load_of(const Entry& entry, Guessing guessing) const {
+  if (entry.loaded_before) return entry.load_took;
+  return guessing == Guessing::kLikely ? change_cost_.value() : Duration();
+}
+
+Line Arbiter::line_of(const Entry& entry, Guessing guessing, TimePoint now) const {
+  Line line{.rate = demand_.rate(entry.model.id, now),
+            .weight = entry.model.policy.weight,
+            .slots = entry.instance && entry.instance->slots > 0 ? double(entry.instance->slots)
+                                                                 : double(entry.slots_last),
+            .answer = answer_of(entry, guessing),
+            .load = load_of(entry, guessing)};
+  line.age_cap = age_cap(PriorityClass::kInteractive);
+  line.head = now;
+  double seen = 0;
+  for (const Waiter& waiter : backlog_.of(entry.model.id)) {
+    line.head = std::min(line.head, waiter.waiting_since);
+    line.aged_at = std::min(line.aged_at, waiter.waiting_since + age_cap(waiter.priority));
+    line.waiting_seconds += waiter.weight * seconds(now - waiter.waiting_since);
+    if (!is_request(waiter)) continue;
+    line.waiting += 1;
+    line.preemptible += waiter.preemptible ? 1 : 0;
+    seen += 1;
+  }
+  if (entry.instance) {
+    for (const RequestId request : entry.instance->leases) {
+      line.preemptible += leases_.at(request).waiter.preemptible ? 1 : 0;
+      seen += 1;
+    }
+  }
+  if (seen > 0) line.preemptible /= seen;
+  return line;
+}
+
+// When the room that others are about to leave is free.
+TimePoint Arbiter::room_comes(Guessing guessing, TimePoint now) const {
+  TimePoint at = now;
+  for (const auto& [id, entry] : entries_) {
+    if (!is_going(entry.state())) continue;
+    const Instance& instance = *entry.instance;
+    TimePoint ends = instance.since;
+    if (entry.state() == InstanceState::kDraining) {
+      ends = now;
+      Duration waited{};
+      double running = 0;
+      for (const RequestId request : instance.leases) {
+        if (const auto cut = preempted_at(instance, leases_.at(request))) {
+          ends = std::max(ends, std::min(*cut, now + last_of(1, answer_of(entry, guessing))));
+        } else {
+          running += 1;
+        }
+      }
+      waited = last_of(running, answer_of(entry, guessing));
+      ends = std::min(std::max(ends, now + waited), std::max(now, instance.drain_deadline));
+    }
+    at = std::max(at, ends + change_cost_.room());
+  }
+  return at;
+}
+
+// `before`: how many of its line are served before it; `in_batch`: it waited when the turn of now began.
+std::optional<Expected> Arbiter::expected_for(const Entry& seat, double ahead, bool itself_waits,
+                                              bool in_batch, Guessing guessing, TimePoint now,
+                                              std::vector<const Entry*>* in_race) const {
+  Race race{.now = now,
+            .ahead = ahead,
+            .in_batch = in_batch,
+            .quantum = quantum(settings_.scheduling, change_cost_.value()),
+            .room = change_cost_.room(),
+            .policy = settings_.scheduling};
+  race.room_at = now;
+  std::vector<const Entry*> lines;
+  const auto add = [&](const Entry& entry) {
+    const auto known = std::ranges::find(lines, &entry);
+    if (known != lines.end()) return static_cast<std::size_t>(known - lines.begin());
+    lines.push_back(&entry);
+    race.lines.push_back(line_of(entry, guessing, now));
+    return lines.size() - 1;
+  };
+  const auto ready_at = [&](const Entry& entry) {
+    const Instance& instance = *entry.instance;
+    if (is_coming(entry.state())) return std::max(now, instance.ordered_at + load_of(entry, guessing));
+    return room_comes(guessing, now) + load_of(entry, guessing);
+  };
+  const auto add_lane = [&](const Entry& entry) {
+    Lane lane{.line = add(entry)};
+    if (entry.state() == InstanceState::kReady) {
+      lane.began = entry.instance->turn_began;
+      lane.answering = static_cast<double>(entry.instance->leases.size());
+      for (const Waiter& waiter : backlog_.of(entry.model.id))
+        lane.batch += is_request(waiter) && waiter.arrived <= lane.began ? 1 : 0;
+    } else {
+      // Ahead of now by a moment at least: all who wait are its batch.
+      lane.began = std::max(ready_at(entry), now + std::chrono::nanoseconds(1));
+      lane.batch = race.lines[lane.line].waiting;
+    }
+    race.lanes.push_back(lane);
+  };
+
+  race.mine = add(seat);
+  if (itself_waits) race.lines[race.mine].waiting = std::max(0.0, race.lines[race.mine].waiting - 1);
+  const auto committed = [](const Entry& entry) {
+    return entry.state() == InstanceState::kQueued && entry.instance->committed;
+  };
+  if (seat.state() == InstanceState::kReady) {
+    add_lane(seat);
+    const Need charge = charge_of(seat);
+    for (const auto& [id, other] : entries_) {
+      if (other.state() != InstanceState::kQueued || seat.is_pinned()) continue;
+      if ((other.instance->lacks && takes_of(charge, *other.instance->lacks)) ||
+          (other.instance->lacks_devices && are_rivals(seat, other)))
+        add(other);
+    }
+  } else if (is_coming(seat.state()) || committed(seat)) {
+    add_lane(seat);
+  } else {
+    // What it lacks, who has it, and who else wants it.
+    Need need{.bytes = seat.learned ? seat.learned->bytes : DeviceBytes(),
+              .places = seat.model.kind == ModelKind::kGeneration && !seat.is_seat() ? 1 : 0};
+    Need wanted = need;
+    std::vector<const Entry*> holders;
+    bool rivals = false;
+    for (const auto& [id, other] : entries_) {
+      if (&other == &seat) continue;
+      if (committed(other)) wanted += need_of(other);
+      if (!are_rivals(seat, other)) continue;
+      if (other.state() == InstanceState::kReady || is_coming(other.state()) || committed(other)) {
+        rivals = true;
+        holders.push_back(&other);
+      }
+    }
+    if (!rivals) {
+      const Need shortage = ledger().shortage(wanted);
+      const Need coming = coming_room();
+      Need missing{.places = need.places > 0 ? std::max(0, shortage.places - coming.places) : 0};
+      bool short_of_any = need.places > 0 && shortage.places > 0;
+      for (const auto& [device, bytes] : need.bytes) {
+        short_of_any = short_of_any || shortage.bytes.on(device) > Bytes();
+        missing.bytes.set(device, std::max(Bytes(), shortage.bytes.on(device) - coming.bytes.on(device)));
+      }
+      if (short_of_any) race.room_at = room_comes(guessing, now);
+      if (!missing.empty()) {
+        for (const auto& [id, other] : entries_) {
+          if (&other == &seat || !other.instance || other.is_pinned()) continue;
+          const bool holds = evictable(other) || is_coming(other.state());
+          if (holds ? takes_of(charge_of(other), missing)
+                    : committed(other) && takes_of(need_of(other), missing))
+            holders.push_back(&other);
+        }
+        if (holders.empty()) return std::nullopt;  // others than ours have it
+      }
+    }
+    if (rivals) {
+      // All of them have to go: the one that is asked for most is the last.
+      const auto most = std::ranges::max_element(holders, {}, [&](const Entry* holder) {
+        return holder->instance->leases.size() + backlog_.of(holder->model.id).size();
+      });
+      add_lane(**most);
+    } else {
+      for (const Entry* holder : holders) add_lane(*holder);
+    }
+    if (!race.lanes.empty()) {
+      for (const auto& [id, other] : entries_) {
+        const InstanceState state = other.state();
+        if (backlog_.requests(id) > 0 && (state == InstanceState::kQueued || is_going(state)) &&
+            !committed(other))
+          add(other);
+      }
+    }
+  }
+  if (in_race != nullptr) *in_race = lines;
+  return core::expected_wait(std::move(race));
+}
+
+std::optional<ExpectedWait> Arbiter::wait_of(const Entry& seat, PriorityClass priority, const Waiter* waiter,
+                                             Guessing guessing, TimePoint now) const {
+  double ahead = 0;
+  for (const Waiter& other : backlog_.of(seat.model.id)) {
+    if (waiter != nullptr && other.request == waiter->request) break;
+    if (!is_request(other)) continue;
+    if (waiter != nullptr || other.priority <= priority) ahead += 1;
+  }
+  const bool in_batch = waiter != nullptr && seat.state() == InstanceState::kReady &&
+                        waiter->arrived <= seat.instance->turn_began;
+  std::vector<const Entry*> lines;
+  const auto expected = expected_for(seat, ahead, waiter != nullptr, in_batch, guessing, now, &lines);
+  if (!expected) return std::nullopt;
+  ExpectedWait wait{.position = static_cast<int>(ahead) + 1, .wait = expected->wait, .holder = {}};
+  if (expected->holder) {
+    wait.holder = told_as(*lines[*expected->holder]);
+    wait.held_for = std::max(Duration(), expected->held_until - now);
+  }
+  return wait;
+}
+
+std::optional<ExpectedWait> Arbiter::expected_wait(RequestId request, TimePoint now) const {
+  const Waiter* waiter = backlog_.find(request);
+  if (waiter == nullptr) return std::nullopt;
+  return wait_of(entries_.at(waiter->model), waiter->priority, waiter, Guessing::kLikely, now);
+}
+
+// Why it is refused that arrives now and has to be served by `deadline`; empty: it may be in time.
+std::optional<Error> Arbiter::too_late(const Entry& seat, const RequestArrived& e, TimePoint deadline,
+                                       const ExpectedWait& told) const {
+  const auto least = wait_of(seat, e.priority, nullptr, Guessing::kLeast, now_);
+  if (!least || now_ + least->wait <= deadline) return std::nullopt;
+  const Duration allowed = std::max(Duration(), deadline - now_);
+  const std::string why =
+      told.holder.empty() ? fmt::format("loading it takes {:.1f} s", seconds(told.wait))
+      : told.holder == told_as(seat)
+          ? fmt::format("it answers others until about {:.1f} s from now", seconds(told.held_for))
+          : fmt::format("{} has the device until about {:.1f} s from now", told.holder.str(),
+                        seconds(told.held_for));
+  Error error{
+      .code = ErrorCode::kUnavailable,
+      .message = fmt::format("{} can be served in about {:.1f} s, and the request allows {:.1f} s: {}",
+                             e.model.str(), seconds(told.wait), seconds(allowed), why),
+      .reason = "deadline_too_near",
+      .fields = fields_of(told),
+      .retry_after = std::max<Duration>(std::chrono::seconds(1), told.wait - allowed)};
+  error.fields.emplace_back("allowed_ms", milliseconds_of(allowed));
+  return error;
+}
+
+}  // namespace lm::core
