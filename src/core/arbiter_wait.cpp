@@ -231,6 +231,14 @@ std::optional<ExpectedWait> Arbiter::wait_of(const Entry& seat, PriorityClass pr
   if (expected->holder) {
     wait.holder = told_as(*lines[*expected->holder]);
     wait.held_for = std::max(Duration(), expected->held_until - now);
+  } else if (!is_coming(seat.state()) && seat.state() != InstanceState::kReady) {
+    // Its room is on its way: whose answers it still waits for.
+    for (const auto& [id, other] : entries_) {
+      if (other.state() != InstanceState::kDraining || &other == &seat) continue;
+      wait.holder = told_as(other);
+      wait.held_for = room_comes(guessing, now) - now;
+      break;
+    }
   }
   return wait;
 }
@@ -248,14 +256,14 @@ std::optional<Error> Arbiter::too_late(const Entry& seat, const RequestArrived& 
   if (!least || now_ + least->wait <= deadline) return std::nullopt;
   const Duration allowed = std::max(Duration(), deadline - now_);
   const std::string why =
-      told.holder.empty() ? fmt::format("loading it takes {:.1f} s", seconds(told.wait))
+      told.holder.empty() ? fmt::format("loading it takes {:.2f} s", seconds(told.wait))
       : told.holder == told_as(seat)
-          ? fmt::format("it answers others until about {:.1f} s from now", seconds(told.held_for))
-          : fmt::format("{} has the device until about {:.1f} s from now", told.holder.str(),
+          ? fmt::format("it answers others until about {:.2f} s from now", seconds(told.held_for))
+          : fmt::format("{} has the device until about {:.2f} s from now", told.holder.str(),
                         seconds(told.held_for));
   Error error{
       .code = ErrorCode::kUnavailable,
-      .message = fmt::format("{} can be served in about {:.1f} s, and the request allows {:.1f} s: {}",
+      .message = fmt::format("{} can be served in about {:.2f} s, and the request allows {:.2f} s: {}",
                              e.model.str(), seconds(told.wait), seconds(allowed), why),
       .reason = "deadline_too_near",
       .fields = fields_of(told),
