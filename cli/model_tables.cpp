@@ -100,7 +100,7 @@ std::string expiry_text(const boost::json::value& model, const boost::json::valu
   return number_of(instance, "active").value_or(0) > 0 ? "in use" : "never";
 }
 
-// How many wait, and how long one more would: "3, 12 s".
+// How many wait, and how long one more would: "3, 12.0 s".
 std::string waiting_text(const boost::json::value& holder) {
   std::string text = count_text(holder, "waiting");
   const auto* expected = member_of(holder, "expected_wait");
