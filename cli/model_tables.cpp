@@ -100,6 +100,15 @@ std::string expiry_text(const boost::json::value& model, const boost::json::valu
   return number_of(instance, "active").value_or(0) > 0 ? "in use" : "never";
 }
 
+// How many wait, and how long one more would: "3, 12.0 s".
+std::string waiting_text(const boost::json::value& holder) {
+  std::string text = count_text(holder, "waiting");
+  const auto* expected = member_of(holder, "expected_wait");
+  if (expected == nullptr || !expected->is_object()) return text;
+  if (const auto wait = number_of(*expected, "wait_s")) text += ", " + span_text(*wait);
+  return text;
+}
+
 }  // namespace
 
 std::string model_list(const boost::json::value& answer, const Stream& stream) {
@@ -161,7 +170,7 @@ std::string running_models(const boost::json::value& answer, std::int64_t now_ms
                {.text = memory_text(model)},
                {.text = count_text(holder, "slots")},
                {.text = count_text(holder, "active")},
-               {.text = count_text(holder, "waiting")},
+               {.text = waiting_text(holder)},
                {.text = expiry_text(model, holder)}});
     if (const auto* error = member_of(model, "error"); error != nullptr && error->is_object()) {
       errors += fmt::format("{}: {}\n", coloured(stream, Colour::kRed, printable(name)),

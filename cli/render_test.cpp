@@ -259,7 +259,7 @@ TEST(ReleaseReport, AnAnswerOfAnyShapeIsSurvived) {
 constexpr std::string_view kModels = R"({"models": [
   {"id": "tiny", "kind": "generation", "state": "ready", "pinned": true, "held": null, "size": 322591712, "origin": "models.llm",
    "footprint": {"total": 1000}, "error": null,
-   "instance": {"slots": 4, "active": 1, "waiting": 2, "held_bytes": {"host": 104857600, "cuda0": 209715200}, "reserved": {},
+   "instance": {"slots": 4, "active": 1, "waiting": 2, "expected_wait": {"position": 3, "wait_s": 12.0, "holder": "tiny", "held_for_s": 12.0}, "held_bytes": {"host": 104857600, "cuda0": 209715200}, "reserved": {},
                 "expires_in_s": 287.0, "retry_in_s": null}},
   {"id": "大模型", "kind": "generation", "state": "loading", "pinned": false, "held": null, "size": 1073741824, "origin": "~/models",
    "footprint": {"total": 2147483648}, "progress": {"stage": "weights", "fraction": 0.42}, "error": null,
@@ -288,11 +288,11 @@ TEST(RunningModels, WhatIsLoadedAndWhoHoldsWhat) {
   const std::string text = running_models(json(kModels), 1'700'000'060'000, screen(120));
   const auto lines = lines_of(text);
   ASSERT_EQ(lines.size(), 8u) << text;
-  EXPECT_EQ(lines[0], "NAME    STATE                 DEVICE         MEMORY  SLOTS  ACTIVE  WAITING  EXPIRES");
+  EXPECT_EQ(lines[0], "NAME    STATE                 DEVICE         MEMORY  SLOTS  ACTIVE    WAITING  EXPIRES");
   EXPECT_EQ(lines[1],
-            "tiny    ready, pinned         host, cuda0  300.0 MB      4       1        2  in 4 min 47 s");
-  EXPECT_EQ(lines[2], "大模型  loading weights 42 %  host         ~2.00 GB      0       0        1  –");
-  EXPECT_EQ(lines[3], "gone    failed                –                   –      –       –        –  –");
+            "tiny    ready, pinned         host, cuda0  300.0 MB      4       1  2, 12.0 s  in 4 min 47 s");
+  EXPECT_EQ(lines[2], "大模型  loading weights 42 %  host         ~2.00 GB      0       0          1  –");
+  EXPECT_EQ(lines[3], "gone    failed                –                   –      –       –          –  –");
   EXPECT_EQ(lines[5], "gone: /x.gguf is not there");
   EXPECT_TRUE(lines[7].starts_with("kept is kept unloaded by ada since ")) << lines[7];
   EXPECT_TRUE(lines[7].ends_with("; llm-manager load kept ends that")) << lines[7];

@@ -31,9 +31,6 @@ Result<simulate::Workload> workload_of(const SimulateOptions& options) {
   return made;
 }
 
-// What saving a conversation and restoring it takes (docs/performance.md), each.
-constexpr Duration kSetAside = std::chrono::milliseconds(150);
-
 Result<simulate::Machine> machine_of(const SimulateOptions& options, const std::vector<std::string>& names) {
   simulate::Machine machine;
   if (!options.models.empty()) {
@@ -103,9 +100,10 @@ Result<Simulated> simulated(const SimulateOptions& options) {
     settings.scheduling.policy = policy_named(policy);
     // The others are what peers do, and none of those sets an answer aside.
     const bool gated = settings.scheduling.policy == SchedulingPolicy::kGated;
-    setting.machine.set_aside = gated && !options.no_preemption ? std::optional(kSetAside) : std::nullopt;
-    const simulate::RunRecord run = simulate::run(setting.machine, workload, settings, options.horizon);
-    done.runs.push_back({.policy = policy, .outcome = simulate::figures(run, setting.machine, workload)});
+    simulate::Machine machine = setting.machine;
+    if (!gated || options.no_preemption) machine.set_aside.reset();
+    const simulate::RunRecord run = simulate::run(machine, workload, settings, options.horizon);
+    done.runs.push_back({.policy = policy, .outcome = simulate::figures(run, machine, workload)});
   }
   return done;
 }

@@ -124,6 +124,11 @@ std::string rest_text(const simulate::Outcome& outcome) {
     if (all.left > 0) parts.push_back(fmt::format("{} were not answered when the run ended", all.left));
     out += fmt::format("of {} requests {}\n", all.requests, fmt::join(parts, "; "));
   }
+  if (const simulate::Foresight& f = all.foresight; f.told > 0) {
+    out += fmt::format(
+        "{} that had to wait were told {} on average, waited {}; each was told wrong by {} s\n", f.told,
+        short_seconds(f.expected) + " s", short_seconds(f.actual) + " s", short_seconds(f.error));
+  }
   if (!outcome.demand.advice.empty()) out += "at the end " + printable(outcome.demand.advice) + "\n";
   return out;
 }
@@ -141,6 +146,11 @@ json::object figures_json(const simulate::Figures& f) {
           {"served_per_s", f.served_per_s},
           {"wait", spread_json(f.wait)},
           {"total", spread_json(f.total)},
+          {"foresight",
+           {{"told", f.foresight.told},
+            {"expected_s", f.foresight.expected},
+            {"actual_s", f.foresight.actual},
+            {"error_s", f.foresight.error}}},
           {"loads", f.loads},
           {"swaps_per_request", f.swaps_per_request},
           {"preempted", f.preempted},
@@ -202,7 +212,11 @@ json::object simulation_json(const SimulatedSetting& setting, const std::vector<
                    {"models", std::move(of_models)},
                    {"demand", {{"wanted", demand.wanted}, {"fit", demand.fit}, {"advice", demand.advice}}}});
   }
-  return {{"machine", {{"devices", std::move(devices)}, {"models", std::move(models)}}},
+  return {{"machine",
+           {{"set_aside_s",
+             setting.machine.set_aside ? json::value(seconds(*setting.machine.set_aside)) : nullptr},
+            {"devices", std::move(devices)},
+            {"models", std::move(models)}}},
           {"workload",
            {{"requests", setting.requests},
             {"span_s", setting.span_s},

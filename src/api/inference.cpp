@@ -47,17 +47,21 @@ constexpr Endpoint kEndpoints[] = {
     {"/v1/messages/count_tokens"},
 };
 
-Result<runtime::Leases::Wish> wish_of(const http::Request& request, ModelId model, TimePoint now) {
-  runtime::Leases::Wish wish{.model = std::move(model),
-                             .priority = PriorityClass::kInteractive,
-                             .deadline = {},
-                             .preemptible = false};
+// The class and the deadline that the client asks for. `client`: whose key it came with; null: nobody's.
+Result<runtime::Leases::Wish> wish_of(const http::Request& request, const config::Client* client,
+                                      const Model* model, ModelId id, TimePoint now) {
+  runtime::Leases::Wish wish{.model = std::move(id)};
+  if (model != nullptr) wish.priority = model->policy.priority;
   if (const auto priority = request.headers.get("X-Priority")) {
-    if (*priority == "batch") {
-      wish.priority = PriorityClass::kBatch;
-    } else if (*priority != "interactive") {
+    if (*priority != "interactive" && *priority != "batch") {
       return fail(ErrorCode::kInvalidArgument, "X-Priority is interactive or batch", "invalid_header");
     }
+    wish.priority = *priority == "batch" ? PriorityClass::kBatch : PriorityClass::kInteractive;
+  }
+  if (client != nullptr) {
+    // The owner's word about a client is the most that it gets.
+    wish.priority = std::max(wish.priority, client->priority);
+    wish.weight = client->weight;
   }
   if (const auto text = request.headers.get("X-Deadline-Ms")) {
     std::int64_t ms = 0;
@@ -69,6 +73,13 @@ Result<runtime::Leases::Wish> wish_of(const http::Request& request, ModelId mode
     wish.deadline = now + std::chrono::milliseconds(ms);
   }
   return wish;
+}
+
+// What was foreseen of its wait, in the answer's head.
+void tell_wait(http::Exchange& exchange, int position, double wait_s) {
+  if (exchange.begun()) return;
+  exchange.add_header("X-Queue-Position", std::to_string(position));
+  exchange.add_header("X-Expected-Wait", fmt::format("{:.2f}", wait_s));
 }
 
 // The client's header fields that concern the engine: not its key, its cookies, or the page it comes from.
@@ -103,6 +114,9 @@ Task<> end_with(http::Exchange& exchange, Error error) {
   if (exchange.begun()) {
     co_await exchange.end(error_event(error, exchange.request().path));
   } else {
+    if (const auto position = error.number("position"), wait = error.number("expected_wait_ms");
+        position && wait)
+      tell_wait(exchange, static_cast<int>(*position), static_cast<double>(*wait) / 1000);
     const int status = http_status(error);
     co_await exchange.fail(status, std::move(error));
   }
@@ -120,7 +134,10 @@ class Inference {
     auto model = runtime_.catalog().resolve(scan->model.value_or(""), endpoint_.kind);
     if (!model) co_return co_await end_with(exchange, model.error());
     if (auto wrong = wrong_kind(*model)) co_return co_await end_with(exchange, *std::move(wrong));
-    auto wish = wish_of(request, *std::move(model), runtime_.now());
+    const auto& clients = runtime_.config().config.server.clients;
+    const auto client = clients.find(exchange.client());
+    auto wish = wish_of(request, client == clients.end() ? nullptr : &client->second,
+                        runtime_.catalog().find(*model), *model, runtime_.now());
     if (!wish) co_return co_await end_with(exchange, wish.error());
     std::optional<AnswerSoFar> so_far;  // of an answer that may be broken off
     if (endpoint_.continued && scan->stream && scan->continuable && !is_upstreams(wish->model))
@@ -187,10 +204,14 @@ class Inference {
     Duration patience = kFirstPing;
     while (!ticket.decided()) {
       if (co_await ticket.wait(std::exchange(patience, kPing))) continue;
-      if (!exchange.begun()) LM_CO_TRY_VOID(exchange.begin(200, event_stream_headers()));
+      if (!exchange.begun()) {
+        if (const auto& wait = ticket.expected()) tell_wait(exchange, wait->position, seconds(wait->wait));
+        LM_CO_TRY_VOID(exchange.begin(200, event_stream_headers()));
+      }
       LM_CO_TRY_VOID(
           co_await exchange.write(http::sse_comment(runtime_.waiting_note(model, ticket.request()))));
     }
+    if (const auto& wait = ticket.expected()) tell_wait(exchange, wait->position, seconds(wait->wait));
     co_return ticket.take();
   }
 

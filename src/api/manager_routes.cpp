@@ -325,7 +325,9 @@ class Administration {
     json::object now{{"state", to_string(view->state)},
                      {"detail", instance ? to_string(instance->state) : "absent"},
                      {"waiting", instance ? instance->waiting : 0},
+                     {"expected_wait", nullptr},
                      {"why", instance ? instance->why : std::string()}};
+    if (instance && instance->expected) now["expected_wait"] = to_json(*instance->expected);
     if (view->model.problem) now["why"] = view->model.problem->message;
     return now;
   }

@@ -68,6 +68,17 @@ json::object to_json(const DeviceBytes& bytes) {
   return object;
 }
 
+json::object to_json(const ExpectedWait& wait) {
+  json::object object{{"position", wait.position},
+                      {"wait_s", seconds(wait.wait)},
+                      {"holder", nullptr},
+                      {"held_for_s", nullptr}};
+  if (wait.holder.empty()) return object;
+  object["holder"] = wait.holder.str();
+  object["held_for_s"] = seconds(wait.held_for);
+  return object;
+}
+
 json::object to_json(const ReleaseReport& report) {
   json::array devices;
   for (const auto& row : report.devices) {
@@ -111,6 +122,7 @@ json::object to_json(const InstanceView& view, const std::optional<backend::Work
                       {"context", view.context},
                       {"active", view.active},
                       {"waiting", view.waiting},
+                      {"expected_wait", nullptr},
                       {"pid", running_pid(view)},
                       {"reserved", to_json(view.reserved)},
                       {"held_bytes", to_json(view.held)},
@@ -121,6 +133,7 @@ json::object to_json(const InstanceView& view, const std::optional<backend::Work
                       {"memory", nullptr},
                       {"context_train", nullptr},
                       {"capabilities", json::array()}};
+  if (view.expected) object["expected_wait"] = to_json(*view.expected);
   if (report) {
     object["memory"] = engine_account(report->memory);
     object["context_train"] = report->context_train;

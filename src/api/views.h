@@ -14,6 +14,7 @@ namespace lm::api {
 
 boost::json::object to_json(const DeviceBytes& bytes);
 boost::json::object to_json(const ReleaseReport& report);
+boost::json::object to_json(const ExpectedWait& wait);
 // `report`: what its worker told when it was ready; null before that.
 boost::json::object to_json(const InstanceView& instance, const std::optional<backend::WorkerReport>& report,
                             TimePoint now);

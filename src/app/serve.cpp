@@ -96,6 +96,8 @@ http::ServerOptions server_options(const config::Config& config) {
     options.admission.user_keys.push_back(config.server.user_key.value.reveal());
   if (!config.server.admin_key.value.empty())
     options.admission.admin_keys.push_back(config.server.admin_key.value.reveal());
+  for (const auto& [name, client] : config.server.clients)
+    options.admission.clients.push_back({.name = name, .key = client.key.value.reveal()});
   options.error_body = api::error_body;
   return options;
 }

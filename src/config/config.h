@@ -101,10 +101,19 @@ struct State {
 // What waits for the next load: nothing, a process, or a process that has opened its devices already.
 enum class Standby : std::uint8_t { kOff, kProcess, kDevice };
 
+// Somebody with a key of his own. His class is the most that his requests get, whatever they ask for.
+struct Client {
+  KeySource key;
+  PriorityClass priority = PriorityClass::kInteractive;
+  double weight = 1;
+  bool operator==(const Client&) const = default;
+};
+
 struct Server {
   std::string listen = "127.0.0.1:11435";
   KeySource user_key{.env = "LLM_MANAGER_KEY", .file = {}, .value = {}};
   KeySource admin_key{.env = "LLM_MANAGER_ADMIN_KEY", .file = {}, .value = {}};
+  std::map<std::string, Client> clients;     // besides those who share the user's key
   std::vector<std::string> allowed_hosts;    // besides the names of loopback
   std::vector<std::string> allowed_origins;  // besides our own
   struct Limits {

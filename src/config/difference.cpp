@@ -81,6 +81,12 @@ std::vector<Change> diff(const Config& before, const Config& after) {
                      provider.api_key.value, false);
     }
   }
+  for (const auto& [name, client] : after.server.clients) {
+    if (const auto it = before.server.clients.find(name); it != before.server.clients.end()) {
+      compare_secret(changes, fmt::format("server.clients.{}.key", name), it->second.key.value,
+                     client.key.value, true);
+    }
+  }
   return changes;
 }
 

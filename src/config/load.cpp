@@ -156,7 +156,7 @@ class ConfigReader {
                                : fmt::format("{} (line {})", shown, word.at.line));
       return;
     }
-    for (const std::string_view stem : {"api_key", "token", "user", "admin"}) {
+    for (const std::string_view stem : {"api_key", "token", "user", "admin", "key"}) {
       if (word.text == stem && std::ranges::find(known, fmt::format("{}_env", stem)) != known.end()) {
         refuse(word.at, shown, fmt::format(fmt::runtime(kPlainKeyAdvice), stem, stem));
         return;
@@ -369,20 +369,24 @@ void apply_environment(Config& config, const Environment& environment) {
   fill(config.server.admin_key);
   fill(config.discord.token);
   for (auto& [name, provider] : config.providers) fill(provider.api_key);
+  for (auto& [name, client] : config.server.clients) fill(client.key);
 }
 
 // A provider may need no key; one whose key was named and is not there will answer with 401s that nobody
-// expects.
+// expects; a client, too, is somebody nobody lets in.
 void tell_missing_keys(const Config& config, const std::string& file, std::vector<Warning>& warnings) {
-  for (const auto& [name, provider] : config.providers) {
-    const KeySource& key = provider.api_key;
-    if (key.env.empty() || !key.file.empty() || !key.value.empty()) continue;
+  const auto look = [&](const KeySource& key, std::string where) {
+    if (key.env.empty() || !key.file.empty() || !key.value.empty()) return;
     warnings.push_back(
         {.file = file,
          .at = {},
-         .key = fmt::format("providers.{}.api_key_env", name),
+         .key = std::move(where),
          .message = fmt::format("{} is not set, neither in the environment nor in .env", key.env)});
-  }
+  };
+  for (const auto& [name, provider] : config.providers)
+    look(provider.api_key, fmt::format("providers.{}.api_key_env", name));
+  for (const auto& [name, client] : config.server.clients)
+    look(client.key, fmt::format("server.clients.{}.key_env", name));
 }
 
 // Paths of ours are made whole here; a model's stays as written, since it may be a name (models.h).
@@ -391,6 +395,7 @@ void resolve_paths(Config& config, const std::string& folder, const std::string&
   for (std::string& models : config.model_folders) resolve(models);
   for (auto& [name, command] : config.commands) resolve(command.working_folder);
   for (auto& [name, provider] : config.providers) resolve(provider.api_key.file);
+  for (auto& [name, client] : config.server.clients) resolve(client.key.file);
   resolve(config.server.user_key.file);
   resolve(config.server.admin_key.file);
   resolve(config.discord.token.file);

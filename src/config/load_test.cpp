@@ -392,6 +392,35 @@ TEST(Environment, AKeyThatIsNamedAndNotThereIsTold) {
   EXPECT_THAT(loaded.warnings[0].message, HasSubstr("NOT_SET is not set"));
 }
 
+TEST(Clients, HaveAKeyAClassAndAWeight) {
+  Sources sources = text(
+      "models: {slow: {model_path: a.gguf, priority: batch}}\n"
+      "server:\n"
+      "  clients:\n"
+      "    ci: {key_env: CI_KEY, priority: batch, weight: 0.5}\n"
+      "    desk: {key_file: keys/desk}\n"
+      "    lost: {key_env: LOST_KEY}\n");
+  sources.environment["CI_KEY"] = "sk-ci";
+  const Loaded loaded = good(sources);
+  const auto& clients = loaded.config.server.clients;
+  ASSERT_THAT(clients, SizeIs(3));
+  EXPECT_EQ(clients.at("ci").key.value.reveal(), "sk-ci");
+  EXPECT_EQ(clients.at("ci").priority, PriorityClass::kBatch);
+  EXPECT_EQ(clients.at("ci").weight, 0.5);
+  EXPECT_EQ(clients.at("desk").priority, PriorityClass::kInteractive);
+  EXPECT_EQ(clients.at("desk").key.file, "/etc/lm/keys/desk");
+  EXPECT_EQ(loaded.config.models.at("slow").policy.priority, PriorityClass::kBatch);
+  ASSERT_THAT(loaded.warnings, SizeIs(1));
+  EXPECT_EQ(loaded.warnings[0].key, "server.clients.lost.key_env");
+}
+
+TEST(Clients, AreRefusedWhereTheyAreWrong) {
+  EXPECT_THAT(problems("server: {clients: {ci: {key: sk-plain}}}"),
+              ElementsAre(HasSubstr("key_env or key_file")));
+  EXPECT_THAT(problems("server: {clients: {ci: {priority: urgent}}}"), ElementsAre(HasSubstr("interactive")));
+  EXPECT_THAT(problems("server: {clients: {ci: {weight: 0}}}"), SizeIs(1));
+}
+
 TEST(Dotenv, ReadsWhatShellsAndPythonWrite) {
   std::vector<Warning> warnings;
   const auto lines = parse_dotenv(

@@ -48,6 +48,11 @@ Type<Location> location_type() {
       {{"auto", Location::kAuto}, {"local", Location::kLocal}, {"remote", Location::kRemote}});
 }
 
+Type<PriorityClass> priority_type() {
+  return choice_type<PriorityClass>(
+      {{"interactive", PriorityClass::kInteractive}, {"batch", PriorityClass::kBatch}});
+}
+
 void add_models(std::vector<Key>& keys) {
   const auto add = [&keys](Key key) { keys.push_back(std::move(key)); };
   add(key("models.*.model_path", text_type("a path, or the name of a model in a model folder"),
@@ -124,6 +129,8 @@ void add_models(std::vector<Key>& keys) {
           "10min"));
   add(key("models.*.weight", number_type(0.01, 100), LM_AT(c.models.at(name).policy.weight),
           "Its share of the device when models compete."));
+  add(key("models.*.priority", priority_type(), LM_AT(c.models.at(name).policy.priority),
+          "Class of its requests that have no X-Priority: interactive, or batch, which waits longer."));
 }
 
 void add_upstreams(std::vector<Key>& keys) {
@@ -269,6 +276,15 @@ void add_surroundings(std::vector<Key>& keys) {
   add(key("server.keys.admin_env", text_type("the name of a variable"), LM_AT(c.server.admin_key.env),
           "The same for loading, unloading and everything else that changes something."));
   add(key("server.keys.admin_file", text_type("a path"), LM_AT(c.server.admin_key.file), "", "admin.key"));
+  add(key("server.clients.*.key_env", text_type("the name of a variable"),
+          LM_AT(c.server.clients.at(name).key.env),
+          "The variable (environment or .env) with its key, which is good for requests,", "CI_KEY"));
+  add(key("server.clients.*.key_file", text_type("a path"), LM_AT(c.server.clients.at(name).key.file),
+          "or the file that has it.", "ci.key"));
+  add(key("server.clients.*.priority", priority_type(), LM_AT(c.server.clients.at(name).priority),
+          "The most that its requests get: interactive, or batch whatever they ask for."));
+  add(key("server.clients.*.weight", number_type(0.01, 100), LM_AT(c.server.clients.at(name).weight),
+          "How much its waiting counts when models compete."));
   add(key("server.allowed_hosts", texts_type("a list of host names"), LM_AT(c.server.allowed_hosts),
           "Names in Host headers that are ours, besides localhost.", "[llm.example.org]"));
   add(key("server.allowed_origins", texts_type("a list of origins"), LM_AT(c.server.allowed_origins),
@@ -401,6 +417,13 @@ const std::vector<Section>& sections() {
       plain("state", "Conversations outlive a change of models: what may be kept of them."),
       plain("server", "The HTTP server."),
       plain("server.keys", "Keys, by the variable or the file that has them; never here."),
+      plain("server.clients", "Clients with a key, a class and a weight of their own, by name."),
+      {.path = "server.clients.*",
+       .help = "",
+       .lenient = false,
+       .example_name = "ci",
+       .create = [](Config& c, const std::string& name) { c.server.clients.try_emplace(name); },
+       .names = [](const Config& c) { return names_of(c.server.clients); }},
       plain("server.limits", "What a client may ask for."),
       plain("vtuber", "The character.", true),
       plain("vtuber.response", "", true),

@@ -138,6 +138,7 @@ Result<std::vector<Warning>> read_key_files(Config& config) {
   LM_TRY_VOID(fill(config.server.user_key));
   LM_TRY_VOID(fill(config.server.admin_key));
   LM_TRY_VOID(fill(config.discord.token));
+  for (auto& [name, client] : config.server.clients) LM_TRY_VOID(fill(client.key));
   for (auto& [name, provider] : config.providers) LM_TRY_VOID(fill(provider.api_key));
   return warnings;
 }

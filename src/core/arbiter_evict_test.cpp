@@ -122,6 +122,27 @@ TEST_F(TwoForOne, RegressionWhoeverIsBehindOthersInTheQueueWaits) {
   for (const RequestId r : {a, b, c}) EXPECT_EQ(world.fate(r), RequestFate::kEnded) << world.reason(r);
 }
 
+// llama.cpp #28443: of two loads that are wanted at the same moment, where one fits, one waited for ever.
+TEST(ArbiterEvict, RegressionOfTwoLoadsAtOnceNeitherWaitsForEver) {
+  for (const bool busy : {false, true}) {
+    World world;
+    world.add_device("gpu", gib(10));
+    for (const char* m : {"a", "b", "c"}) world.add_model(m, gib(7));
+    world.configure();
+    if (busy) {
+      world.request("c", sec(20));
+      world.run_for(sec(3));
+    }
+    const JobId job = world.load("a");
+    const RequestId a = world.request("a", sec(1));
+    const JobId other = world.load("b");
+    const RequestId b = world.request("b", sec(1));
+    world.run_for(sec(90));
+    for (const RequestId r : {a, b}) EXPECT_EQ(world.fate(r), RequestFate::kEnded) << world.reason(r);
+    for (const JobId j : {job, other}) EXPECT_TRUE(world.of(j).done && !world.of(j).error);
+  }
+}
+
 TEST(ArbiterEvict, TakesTheLongestIdleFirst) {
   World world;
   world.add_device("gpu", gib(10));
@@ -152,6 +173,54 @@ TEST(ArbiterEvict, MakesJustEnoughRoom) {
   world.run_for(sec(3));
   EXPECT_EQ(world.state("small"), InstanceState::kReady) << "its two would not have been enough, nor needed";
   EXPECT_EQ(world.state("big"), InstanceState::kAbsent);
+}
+
+// Asked for each second until a while ago, against once, a moment ago.
+TEST(ArbiterEvict, WhoIsAskedForOftenStays) {
+  World world;
+  world.add_device("gpu", gib(10));
+  for (const char* m : {"often", "once", "new"}) world.add_model(m, gib(5));
+  world.configure();
+  for (int i = 0; i < 600; ++i) {
+    world.request("often", ms(10));
+    world.run_for(sec(1));
+  }
+  world.request("once", ms(10));
+  world.run_for(sec(5));
+  world.request("new", ms(10));
+  world.run_for(sec(5));
+  EXPECT_EQ(world.state("often"), InstanceState::kReady);
+  EXPECT_EQ(world.state("once"), InstanceState::kAbsent);
+}
+
+TEST(ArbiterEvict, WhatLoadsFastGoesFirst) {
+  World world;
+  world.add_device("gpu", gib(10));
+  for (const char* m : {"slow", "fast", "new"}) world.add_model(m, gib(5));
+  world.truth("slow").load_time = sec(60);
+  world.configure();
+  for (const char* m : {"slow", "fast"}) {
+    world.load(m);
+    world.run_for(sec(70));
+  }
+  world.request("new", ms(10));
+  world.run_for(sec(5));
+  EXPECT_EQ(world.state("slow"), InstanceState::kReady) << "idle for longer, and dear to load";
+  EXPECT_EQ(world.state("fast"), InstanceState::kAbsent);
+}
+
+TEST(ArbiterEvict, NobodyGoesForALoadThatCannotFit) {
+  World world;
+  world.add_device("gpu", gib(10));
+  for (const char* m : {"a", "b"}) world.add_model(m, gib(5));
+  world.add_model("monster", gib(11));
+  world.configure();
+  for (const char* m : {"a", "b"}) world.load(m);
+  world.run_for(sec(5));
+  const RequestId r = world.request("monster", sec(1));
+  world.run_for(sec(5));
+  EXPECT_EQ(world.reason(r), "insufficient_memory");
+  for (const char* m : {"a", "b"}) EXPECT_EQ(world.state(m), InstanceState::kReady) << m;
 }
 
 TEST(ArbiterEvict, TwoGoForABigOne) {

@@ -138,7 +138,8 @@ Contender Arbiter::contender(const Entry& entry) const {
 
 double Arbiter::cost_of_losing(const Entry& entry) const {
   const Instance& instance = *entry.instance;
-  return eviction_cost(entry.load_took, instance.leases.empty() ? now_ - instance.last_used : Duration());
+  const Duration idle = instance.leases.empty() ? now_ - instance.last_used : Duration();
+  return eviction_cost(entry.load_took, idle, demand_.rate(entry.model.id, now_));
 }
 
 bool Arbiter::pin_wants(const Entry& entry) const {

@@ -46,10 +46,10 @@ Duration Arbiter::load_of(const Entry& entry, Guessing guessing) const {
 }
 
 Line Arbiter::line_of(const Entry& entry, Guessing guessing, TimePoint now) const {
+  const int slots = entry.instance && entry.instance->was_ready() ? entry.instance->slots : entry.slots_last;
   Line line{.rate = demand_.rate(entry.model.id, now),
             .weight = entry.model.policy.weight,
-            .slots = entry.instance && entry.instance->slots > 0 ? double(entry.instance->slots)
-                                                                 : double(entry.slots_last),
+            .slots = static_cast<double>(slots),
             .answer = answer_of(entry, guessing),
             .load = load_of(entry, guessing)};
   line.age_cap = age_cap(PriorityClass::kInteractive);
@@ -80,27 +80,28 @@ TimePoint Arbiter::room_comes(Guessing guessing, TimePoint now) const {
   for (const auto& [id, entry] : entries_) {
     if (!is_going(entry.state())) continue;
     const Instance& instance = *entry.instance;
-    TimePoint ends = instance.since;
+    TimePoint ends = instance.since;  // of its answers
     if (entry.state() == InstanceState::kDraining) {
       ends = now;
-      Duration waited{};
-      double running = 0;
+      double waited_for = 0;
       for (const RequestId request : instance.leases) {
-        if (const auto cut = preempted_at(instance, leases_.at(request))) {
-          ends = std::max(ends, std::min(*cut, now + last_of(1, answer_of(entry, guessing))));
+        const auto cut = preempted_at(instance, leases_.at(request));
+        if (cut) {
+          ends = std::max(ends, std::min(*cut, now + answer_of(entry, guessing)));
         } else {
-          running += 1;
+          waited_for += 1;
         }
       }
-      waited = last_of(running, answer_of(entry, guessing));
-      ends = std::min(std::max(ends, now + waited), std::max(now, instance.drain_deadline));
+      ends = std::max(ends, now + last_of(waited_for, answer_of(entry, guessing)));
+      ends = std::min(ends, std::max(now, instance.drain_deadline));
     }
     at = std::max(at, ends + change_cost_.room());
   }
   return at;
 }
 
-// `before`: how many of its line are served before it; `in_batch`: it waited when the turn of now began.
+// `ahead`: how many of its line are served before it; `itself_waits`: it is one of the line already;
+// `in_batch`: it waited when the turn of now began. `in_race`: the entries of the result's lines.
 std::optional<Expected> Arbiter::expected_for(const Entry& seat, double ahead, bool itself_waits,
                                               bool in_batch, Guessing guessing, TimePoint now,
                                               std::vector<const Entry*>* in_race) const {
@@ -231,6 +232,14 @@ std::optional<ExpectedWait> Arbiter::wait_of(const Entry& seat, PriorityClass pr
   if (expected->holder) {
     wait.holder = told_as(*lines[*expected->holder]);
     wait.held_for = std::max(Duration(), expected->held_until - now);
+  } else if (!is_coming(seat.state()) && seat.state() != InstanceState::kReady) {
+    // Its room is on its way: whose answers it still waits for.
+    for (const auto& [id, other] : entries_) {
+      if (other.state() != InstanceState::kDraining || &other == &seat) continue;
+      wait.holder = told_as(other);
+      wait.held_for = room_comes(guessing, now) - now;
+      break;
+    }
   }
   return wait;
 }
@@ -248,14 +257,14 @@ std::optional<Error> Arbiter::too_late(const Entry& seat, const RequestArrived& 
   if (!least || now_ + least->wait <= deadline) return std::nullopt;
   const Duration allowed = std::max(Duration(), deadline - now_);
   const std::string why =
-      told.holder.empty() ? fmt::format("loading it takes {:.1f} s", seconds(told.wait))
+      told.holder.empty() ? fmt::format("loading it takes {:.2f} s", seconds(told.wait))
       : told.holder == told_as(seat)
-          ? fmt::format("it answers others until about {:.1f} s from now", seconds(told.held_for))
-          : fmt::format("{} has the device until about {:.1f} s from now", told.holder.str(),
+          ? fmt::format("it answers others until about {:.2f} s from now", seconds(told.held_for))
+          : fmt::format("{} has the device until about {:.2f} s from now", told.holder.str(),
                         seconds(told.held_for));
   Error error{
       .code = ErrorCode::kUnavailable,
-      .message = fmt::format("{} can be served in about {:.1f} s, and the request allows {:.1f} s: {}",
+      .message = fmt::format("{} can be served in about {:.2f} s, and the request allows {:.2f} s: {}",
                              e.model.str(), seconds(told.wait), seconds(allowed), why),
       .reason = "deadline_too_near",
       .fields = fields_of(told),

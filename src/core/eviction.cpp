@@ -60,8 +60,9 @@ std::vector<std::size_t> greedy(const Need& shortage, std::span<const Victim> ca
 
 }  // namespace
 
-double eviction_cost(Duration reload, Duration idle) {
-  return (0.05 + std::max(0.0, seconds(reload))) / (1.0 + std::max(0.0, seconds(idle)));
+double eviction_cost(Duration reload, Duration idle, double rate) {
+  const double again = std::max(0.0, rate) + 1.0 / (1.0 + std::max(0.0, seconds(idle)));
+  return (0.05 + std::max(0.0, seconds(reload))) * again;
 }
 
 std::optional<std::vector<std::size_t>> cheapest_set(const Need& shortage,

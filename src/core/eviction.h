@@ -15,9 +15,10 @@ struct Victim {
   double cost = 0;  // of losing it; positive
 };
 
-// What losing an instance costs: its reload, weighed by how recently it was used. The longest idle is
-// cheapest; among equals the quickest to reload.
-double eviction_cost(Duration reload, Duration idle);
+// What losing an instance costs: its reload, times how often that has to be expected. `rate` is how often it
+// was asked for lately, a second; what was used a moment ago is asked for again although nobody has counted
+// yet, so recency adds to it. The rarest and longest idle is cheapest; among equals the quickest to reload.
+double eviction_cost(Duration reload, Duration idle, double rate);
 
 // Indices into `candidates`, cheapest sum first; empty optional where even all of them do not cover
 // `shortage`. Exact up to 16 candidates, beyond that greedy with a clean-up of members that are not needed.

@@ -50,11 +50,20 @@ TEST(Eviction, TiesGoToTheFirst) {
 
 TEST(Eviction, CostFallsWithIdleTimeAndGrowsWithReload) {
   using std::chrono::seconds;
-  EXPECT_GT(eviction_cost(seconds(1), seconds(1)), eviction_cost(seconds(1), seconds(100)));
-  EXPECT_GT(eviction_cost(seconds(9), seconds(10)), eviction_cost(seconds(1), seconds(10)));
-  EXPECT_GT(eviction_cost(Duration(), std::chrono::hours(1000)), 0)
+  EXPECT_GT(eviction_cost(seconds(1), seconds(1), 0), eviction_cost(seconds(1), seconds(100), 0));
+  EXPECT_GT(eviction_cost(seconds(9), seconds(10), 0), eviction_cost(seconds(1), seconds(10), 0));
+  EXPECT_GT(eviction_cost(Duration(), std::chrono::hours(1000), 0), 0)
       << "no loss is free: nobody goes for nothing";
-  EXPECT_GT(eviction_cost(Duration(-1), Duration(-1)), 0);
+  EXPECT_GT(eviction_cost(Duration(-1), Duration(-1), -1), 0);
+}
+
+TEST(Eviction, CostGrowsWithTheRate) {
+  using std::chrono::seconds;
+  EXPECT_GT(eviction_cost(seconds(1), seconds(5), 0.5), eviction_cost(seconds(1), seconds(5), 0.1));
+  EXPECT_GT(eviction_cost(seconds(1), seconds(5), 1), eviction_cost(seconds(1), seconds(1), 0.002))
+      << "asked for each second until just now, against once, later";
+  EXPECT_LT(eviction_cost(seconds(1), seconds(60), 0.5), eviction_cost(seconds(20), seconds(60), 0.1))
+      << "a load of twenty seconds, more rarely";
 }
 
 double cost_of(const std::vector<std::size_t>& set, const std::vector<Victim>& victims) {
@@ -106,6 +115,38 @@ TEST(Eviction, IsExactUpToSixteen) {
     ASSERT_NEAR(cost_of(*set, victims), best, 1e-9);
   }
   EXPECT_GT(possible, 50);
+}
+
+// All subsets by counting, of as many as are tried one by one, on three kinds of room at once: no cheaper set
+// covers, and none of its members could stay.
+TEST(Eviction, IsTheCheapestOfAllSubsets) {
+  std::mt19937_64 random(4);
+  int possible = 0;
+  for (int round = 0; round < 150; ++round) {
+    const auto victims = random_victims(random, 1 + random() % 13);
+    const Need shortage = need(static_cast<std::int64_t>(random() % 40),
+                               static_cast<std::int64_t>(random() % 10), static_cast<int>(random() % 4));
+    double best = 1e18;
+    for (std::uint32_t subset = 0; subset < (1U << victims.size()); ++subset) {
+      std::vector<std::size_t> members;
+      for (std::size_t i = 0; i < victims.size(); ++i) {
+        if (subset >> i & 1U) members.push_back(i);
+      }
+      if (covers(members, victims, shortage)) best = std::min(best, cost_of(members, victims));
+    }
+    const auto set = cheapest_set(shortage, victims);
+    ASSERT_EQ(set.has_value(), best < 1e18);
+    if (!set) continue;
+    ++possible;
+    ASSERT_TRUE(covers(*set, victims, shortage));
+    ASSERT_NEAR(cost_of(*set, victims), best, 1e-9);
+    for (std::size_t k = 0; k < set->size(); ++k) {
+      auto without = *set;
+      without.erase(without.begin() + static_cast<std::ptrdiff_t>(k));
+      ASSERT_FALSE(covers(without, victims, shortage)) << "it just makes room";
+    }
+  }
+  EXPECT_GT(possible, 30);
 }
 
 // Beyond sixteen: it covers, nobody in it is needless, and it costs at most everything up to and including

@@ -253,7 +253,7 @@ class Turns {
 }  // namespace
 
 std::int64_t milliseconds_of(Duration d) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(d).count();
+  return std::chrono::round<std::chrono::milliseconds>(d).count();
 }
 
 std::vector<Error::Field> fields_of(const ExpectedWait& wait) {

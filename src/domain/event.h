@@ -19,9 +19,6 @@ namespace lm {
 
 // ---- from clients
 
-enum class PriorityClass : std::uint8_t { kInteractive, kBatch };
-std::string_view to_string(PriorityClass priority);
-
 // A request wants `model`. It is answered by exactly one of GrantLease and RejectRequest, unless
 // RequestCancelled comes first.
 struct RequestArrived {

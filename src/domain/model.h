@@ -88,11 +88,16 @@ struct SamplingDefaults {
   bool operator==(const SamplingDefaults&) const = default;
 };
 
+// Interactive requests of a model are served before its batch ones, and wait for its turn for less long.
+enum class PriorityClass : std::uint8_t { kInteractive, kBatch };
+std::string_view to_string(PriorityClass priority);
+
 struct ModelPolicy {
   bool pinned = false;  // loaded at start, never evicted, never expires
   std::optional<Duration>
       keep_alive;       // idle time until it is unloaded; empty: the server's; negative: for ever
   double weight = 1.0;  // share of the device when models compete
+  PriorityClass priority = PriorityClass::kInteractive;  // of requests that do not say
   bool operator==(const ModelPolicy&) const = default;
 };
 

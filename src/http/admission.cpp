@@ -55,6 +55,12 @@ Refusal refusal(int status, ErrorCode code, std::string message, std::string rea
       .status = status, .error = fail(code, std::move(message), std::move(reason)).error(), .headers = {}};
 }
 
+std::array<unsigned char, 32> digest_of(std::string_view text) {
+  std::array<unsigned char, 32> digest;
+  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data());
+  return digest;
+}
+
 }  // namespace
 
 Admission::Admission(const AdmissionOptions& options)
@@ -62,11 +68,14 @@ Admission::Admission(const AdmissionOptions& options)
   const auto add = [this](const std::vector<std::string>& texts, Principal principal) {
     for (const std::string& text : texts) {
       if (text.empty()) continue;
-      Key key{.digest = {}, .principal = principal};
-      SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), key.digest.data());
-      keys_.push_back(key);
+      keys_.push_back({.digest = digest_of(text), .principal = principal, .client = {}});
     }
   };
+  for (const AdmissionOptions::Client& client : options.clients) {
+    if (!client.key.empty())
+      keys_.push_back(
+          {.digest = digest_of(client.key), .principal = Principal::kUser, .client = client.name});
+  }
   add(options.user_keys, Principal::kUser);
   add(options.admin_keys, Principal::kAdmin);
 }
@@ -76,13 +85,12 @@ void Admission::add_bound_address(std::string_view address) {
 }
 
 // Digests have one length and every one is compared to its end, so the time tells nothing about a key.
-Principal Admission::principal_of(std::string_view text) const {
-  Digest digest;
-  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data());
-  Principal best = Principal::kNone;
+const Admission::Key* Admission::find(std::string_view text) const {
+  const Digest digest = digest_of(text);
+  const Key* best = nullptr;
   for (const Key& key : keys_) {
     const bool same = CRYPTO_memcmp(key.digest.data(), digest.data(), digest.size()) == 0;
-    best = same ? std::max(best, key.principal) : best;
+    if (same && (best == nullptr || key.principal > best->principal)) best = &key;
   }
   return best;
 }
@@ -156,14 +164,15 @@ std::expected<Visitor, Refusal> Admission::identify(const Request& request) cons
                                    "a page of another site may not use this server", "foreign_origin"));
   }
 
-  if (is_local) {
-    visitor.principal = Principal::kAdmin;
-    return visitor;
+  if (const std::string_view text = presented_key(request); !text.empty()) {
+    const Key* key = find(text);
+    visitor.wrong_key = key == nullptr && !is_local;  // programs on this machine send anything
+    if (key != nullptr) {
+      visitor.principal = key->principal;
+      visitor.client = key->client;
+    }
   }
-  if (const std::string_view key = presented_key(request); !key.empty()) {
-    visitor.principal = principal_of(key);
-    visitor.wrong_key = visitor.principal == Principal::kNone;
-  }
+  if (is_local) visitor.principal = Principal::kAdmin;
   return visitor;
 }
 

@@ -27,6 +27,10 @@ struct AdmissionOptions {
   std::vector<std::string>
       origins;  // "https://page.example", beside our own and loopback pages; "*" lets all in
   std::vector<std::string> user_keys;
+  struct Client {
+    std::string name, key;
+  };
+  std::vector<Client> clients;  // users with a name
   std::vector<std::string> admin_keys;
 };
 
@@ -34,6 +38,7 @@ struct AdmissionOptions {
 struct Visitor {
   Principal principal = Principal::kNone;
   bool wrong_key = false;
+  std::string client;                 // whose key it is, where it is one with a name
   Headers headers;                    // to be added to whatever is answered (CORS)
   std::optional<Response> preflight;  // the whole answer, where the request was a CORS preflight
 };
@@ -58,9 +63,11 @@ class Admission {
   struct Key {
     Digest digest;
     Principal principal;
+    std::string client;
   };
 
-  Principal principal_of(std::string_view key) const;
+  // The key of that text; null where none is.
+  const Key* find(std::string_view text) const;
   bool is_our_host(std::string_view host) const;
   bool is_let_in(std::string_view origin, std::string_view host) const;
 

@@ -17,6 +17,7 @@ Admission admission() {
   Admission made({.host_names = {"box.lan"},
                   .origins = {"https://page.example"},
                   .user_keys = {"user-key", "other-user-key"},
+                  .clients = {{.name = "ci", .key = "ci-key"}, {.name = "nobody", .key = ""}},
                   .admin_keys = {"admin-key"}});
   made.add_bound_address("192.168.1.5");
   return made;
@@ -118,6 +119,25 @@ TEST(Admission, KeysFromAfar) {
   EXPECT_EQ(
       with({{"Authorization", "Bearer user-key"}, {"Origin", "https://evil.example"}}, Principal::kUser),
       "403 foreign_origin");
+}
+
+TEST(Admission, AClientIsKnownByItsKey) {
+  const auto client = [](Peer::Kind from, const std::string& key) {
+    Request request;
+    request.headers = {{"Host", "localhost"}, {"Authorization", "Bearer " + key}};
+    request.peer.kind = from;
+    const auto visitor = admission().identify(request);
+    return visitor ? visitor->client + (visitor->principal == Principal::kAdmin  ? " admin"
+                                        : visitor->principal == Principal::kUser ? " user"
+                                                                                 : " none")
+                   : "refused";
+  };
+  EXPECT_EQ(client(Peer::Kind::kRemote, "ci-key"), "ci user");
+  EXPECT_EQ(client(Peer::Kind::kRemote, "user-key"), " user") << "a key without a name";
+  EXPECT_EQ(client(Peer::Kind::kRemote, "other"), " none");
+  EXPECT_EQ(client(Peer::Kind::kRemote, ""), " none") << "a client whose key is not there is let in by none";
+  EXPECT_EQ(client(Peer::Kind::kLoopback, "ci-key"), "ci admin") << "here it needs no key and still is known";
+  EXPECT_EQ(client(Peer::Kind::kLoopback, "sk-none"), " admin") << "programs send anything";
 }
 
 TEST(Admission, ProxiedRequestsAreNotLocal) {

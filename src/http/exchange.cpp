@@ -83,6 +83,11 @@ std::string Exchange::make_head(int status, const Headers& headers, std::optiona
   return head;
 }
 
+void Exchange::add_header(std::string_view name, std::string_view value) {
+  LM_ASSERT(state_ == State::kOpen, "the head of an answer travels first");
+  extra_headers_.set(name, value);
+}
+
 Task<Result<void>> Exchange::respond(Response response) {
   LM_ASSERT(state_ == State::kOpen, "an exchange is answered once");
   const bool bodiless = request_.method == Method::kHead || has_no_body(response.status);

@@ -52,12 +52,17 @@ class Exchange {
   // The body, moved out; request().body is empty afterwards.
   std::string take_body() { return std::move(request_.body); }
   Principal principal() const { return principal_; }
+  // Whose key came with it, where that has a name; else empty.
+  const std::string& client() const { return client_; }
   boost::asio::any_io_executor executor() const;
 
   // The whole answer in one write. Content-Length, Date and Connection are ours.
   Task<Result<void>> respond(Response response);
   // The hook's body for this error, with Retry-After where the error has one.
   Task<Result<void>> fail(int status, Error error);
+
+  // A field for whatever is answered. Legal until then.
+  void add_header(std::string_view name, std::string_view value);
 
   // Begins an answer of unknown length (or of the Content-Length in `headers`). Never waits: the header
   // travels with the first piece, or alone where none follows before the thread's next turn.
@@ -88,7 +93,8 @@ class Exchange {
   Session& session_;
   Request request_;
   Principal principal_ = Principal::kNone;
-  Headers extra_headers_;  // CORS
+  std::string client_;
+  Headers extra_headers_;  // CORS, add_header()
   std::string head_;       // not yet written
   std::uint64_t remaining_ = 0;
   State state_ = State::kOpen;

@@ -121,6 +121,7 @@ Task<bool> Session::serve_one() {
   if (!received) co_return false;
   Exchange exchange(*this, std::move(received->request));
   exchange.principal_ = received->visitor.principal;
+  exchange.client_ = std::move(received->visitor.client);
   exchange.extra_headers_ = std::move(received->visitor.headers);
   exchange.keep_alive_ = received->keep_alive;
   const Route* route = received->route;

@@ -44,6 +44,22 @@ TEST_F(LeasesTest, AGrantedLeaseEndsOnce) {
   EXPECT_EQ(leases.held(), 0U);
 }
 
+TEST_F(LeasesTest, WhatItHasToExpectIsTold) {
+  auto ticket = leases.ask({.model = ModelId("m"), .weight = 2.5});
+  EXPECT_EQ(std::get<RequestArrived>(posted.back()).weight, 2.5);
+  EXPECT_EQ(ticket.request(), last_request());
+  EXPECT_FALSE(ticket.expected());
+  leases.tell(
+      {last_request(), {.position = 3, .wait = std::chrono::seconds(7), .holder = {}, .held_for = {}}});
+  leases.tell({RequestId(4711), {}});  // it has left
+  ASSERT_TRUE(ticket.expected());
+  EXPECT_EQ(ticket.expected()->position, 3);
+  leases.grant(grant_of(ticket.request()));
+  const auto lease = ticket.take();
+  ASSERT_TRUE(lease && lease->expected());
+  EXPECT_EQ(lease->expected()->wait, std::chrono::seconds(7));
+}
+
 TEST_F(LeasesTest, AWaitThatIsDroppedIsTakenBack) {
   {
     auto ticket = leases.ask({.model = ModelId("m")});

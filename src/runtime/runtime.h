@@ -103,7 +103,7 @@ class Runtime {
   void answer_began(const Lease& lease);
   // For a comment while somebody waits: "tinyllama is loading: weights 40 %", "coder is queued; position 2,
   // about 12 s: tinyllama has the device for 10 s more".
-  std::string waiting_note(const ModelId& model, RequestId request) const;
+  std::string waiting_note(const ModelId& model, RequestId request = {}) const;
 
   // ---- explicit wishes; `who` is for people
   JobId load(ModelId model, std::string who, bool force);

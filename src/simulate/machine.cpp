@@ -64,7 +64,7 @@ class MachineReader {
     if (!root) return fail(config::to_error({root.error()}));
     if (root->kind != Node::Kind::kMap && root->kind != Node::Kind::kNull) {
       refuse(root->at, "",
-             fmt::format("expected a map of devices, default and models, found {}",
+             fmt::format("expected a map of set_aside, devices, default and models, found {}",
                          config::describe(root->kind)));
     } else {
       read_sections(*root);
@@ -86,11 +86,19 @@ class MachineReader {
 
   // The default first, wherever it stands: models begin with it.
   void read_sections(const Node& root) {
-    const std::vector<std::string> known = {"devices", "default", "models"};
+    const std::vector<std::string> known = {"set_aside", "devices", "default", "models"};
     for (std::size_t i = 0; i + 1 < root.children.size(); i += 2) {
       const Node& word = root.children[i];
       if (std::ranges::find(known, word.text) == known.end())
         refuse(word.at, word.text, "unknown key" + config::suggestion(word.text, known));
+    }
+    if (const Node* cost = root.find("set_aside"); cost != nullptr && cost->kind != Node::Kind::kNull) {
+      auto time = config::duration_type().read(*cost);
+      if (time) {
+        machine_.set_aside = *time;
+      } else {
+        refuse(cost->at, "set_aside", std::move(time).error());
+      }
     }
     if (const Node* defaults = section(root, "default"))
       read_keys(*defaults, "default", model_keys(), machine_.defaults);

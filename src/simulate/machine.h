@@ -42,14 +42,15 @@ struct Machine {
   std::vector<SimulatedDevice> devices = {{.name = "gpu", .memory = gib(12), .headroom = {}}};
   SimulatedModel defaults;  // of models that a workload names and nobody has described
   std::vector<SimulatedModel> models;
-  // What it costs to set a model's running answers aside, and again to take them up. Empty: they are waited
-  // for.
-  std::optional<Duration> set_aside;
+  // What it costs to set a model's running answers aside, and again to take them up; as measured
+  // (docs/performance.md). Empty: they are waited for.
+  std::optional<Duration> set_aside = std::chrono::milliseconds(150);
 
   const SimulatedDevice* find_device(std::string_view name) const;  // of an empty name: the first
 };
 
 // The file of --models (docs/cli.md):
+//   set_aside: TIME
 //   devices: {NAME: {memory, headroom}}
 //   default: {memory, device, load, unload, prefill, decode, slots, weight, pinned}
 //   models: {NAME: {the same keys}}

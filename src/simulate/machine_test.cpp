@@ -76,11 +76,20 @@ TEST(Machine, TheDocumentedExampleIsTrue) {
   const auto machine = read_machine(all.substr(begin + 8, end - begin - 8), "cli.md");
   ASSERT_TRUE(machine.has_value()) << machine.error().message;
   EXPECT_EQ(machine->devices, Machine().devices);
+  EXPECT_EQ(machine->set_aside, Machine().set_aside);
   SimulatedModel expected;
   expected.device = "gpu";
   EXPECT_EQ(machine->defaults, expected);
   ASSERT_EQ(machine->models.size(), 1U);
   EXPECT_EQ(machine->models[0].load, std::chrono::seconds(6));
+}
+
+TEST(Machine, SaysWhatSettingAsideCosts) {
+  EXPECT_EQ(read_machine("models: {a: {}}", "m.yaml")->set_aside, std::chrono::milliseconds(150));
+  EXPECT_EQ(read_machine("set_aside: 2s", "m.yaml")->set_aside, std::chrono::seconds(2));
+  const auto wrong = read_machine("set_aside: cheap", "m.yaml");
+  ASSERT_FALSE(wrong);
+  EXPECT_NE(wrong.error().message.find("set_aside"), std::string::npos) << wrong.error().message;
 }
 
 TEST(Machine, ABrokenFileAndOneWithoutDevicesAreErrors) {

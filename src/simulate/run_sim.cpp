@@ -19,6 +19,7 @@ Machine reference_machine(double swap) {
   Machine machine;
   machine.defaults.load = from_seconds(swap);
   machine.defaults.unload = Duration();
+  machine.set_aside.reset();
   return *with_models(machine, {"A", "B"});
 }
 
@@ -166,7 +167,7 @@ TEST(ForesightSim, TellsWhatFollows) {
       machine.defaults.load = from_seconds(s.swap);
       machine.defaults.unload = Duration();
       machine = *with_models(machine, workload.models);
-      if (s.sets_aside) machine.set_aside = std::chrono::milliseconds(150);
+      if (!s.sets_aside) machine.set_aside.reset();
       const RunRecord done = run(machine, workload, Settings(), std::chrono::hours(1));
       const Foresight f = figures(done, machine, workload).all.foresight;
       sum.told += f.told;
@@ -262,6 +263,7 @@ Case random_case(std::uint64_t seed) {
     for (SimulatedModel& model : made.machine.models) model.memory = std::min(model.memory, gib(9));
   }
   made.machine = *with_models(made.machine, made.workload.models);
+  made.machine.set_aside.reset();
   Settings& s = made.settings;
   s.scheduling.policy = std::array{kGated, kExhaustive, kFifo}[static_cast<std::size_t>(some(0, 2))];
   s.scheduling.quantum_factor = some(0, 8);
@@ -329,8 +331,9 @@ TEST(RunSim, StrictArrivalOrderIsStrictOverAllModels) {
   for (std::uint64_t seed = 1; seed <= 10; ++seed) {
     const Workload workload =
         synthesize({.rate = 1, .models = 4, .span = std::chrono::minutes(10), .seed = seed});
-    const Machine machine = *with_models(Machine(), workload.models);
-    Settings settings = reference_settings(kFifo, 8);
+    Machine machine = *with_models(Machine(), workload.models);
+    machine.set_aside.reset();
+    const Settings settings = reference_settings(kFifo, 8);
     const RunRecord done = run(machine, workload, settings);
     for (std::size_t i = 1; i < done.answers.size(); ++i)
       ASSERT_GE(done.answers[i].granted, done.answers[i - 1].granted) << "seed " << seed << ", request " << i;

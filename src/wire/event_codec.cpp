@@ -62,8 +62,8 @@ void describe(auto& f, Like<Artifact> auto& v) {
   f("path", path)("projector", projector)("size", size)("fingerprint", fingerprint);
 }
 void describe(auto& f, Like<ModelPolicy> auto& v) {
-  auto& [pinned, keep_alive, weight] = v;
-  f("pinned", pinned)("keep_alive", keep_alive)("weight", weight);
+  auto& [pinned, keep_alive, weight, priority] = v;
+  f("pinned", pinned)("keep_alive", keep_alive)("weight", weight)("priority", priority);
 }
 void describe(auto& f, Like<Remote> auto& v) {
   auto& [upstream, name] = v;
