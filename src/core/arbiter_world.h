@@ -368,6 +368,9 @@ class World {
   bool rejected(RequestId id) const { return fate(id) == RequestFate::kRejected; }
   std::string reason(RequestId id) const { return of(id).error ? of(id).error->reason : ""; }
   Snapshot snapshot() const { return arbiter_.snapshot(now_); }
+  LoadPlan plan(const std::string& id, const LoadOptions& options, const Forecast& forecast) const {
+    return arbiter_.plan(ModelId(id), options, forecast);
+  }
   ModelView view(const std::string& id) const {
     for (const ModelView& v : snapshot().models) {
       if (v.model.id == ModelId(id)) return v;

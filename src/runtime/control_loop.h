@@ -31,6 +31,9 @@ class ControlLoop {
 
   void post(Event event);
   Snapshot snapshot() const { return arbiter_.snapshot(clock_.now()); }
+  LoadPlan plan(const ModelId& model, const LoadOptions& options, const Forecast& forecast) const {
+    return arbiter_.plan(model, options, forecast);
+  }
   TimePoint now() const { return clock_.now(); }
 
  private:
