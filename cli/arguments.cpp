@@ -60,6 +60,7 @@ struct Draft {
   EmbedOptions embed;
   std::vector<std::string> embed_words;
   InspectOptions inspect;
+  PlanOptions plan;
   ExplainOptions explain;
   TopOptions top;
   LogsOptions logs;
@@ -309,6 +310,22 @@ class Declaration {
     positional(inspect, "what", draft_.inspect.what, "A model file, or a model's name")
         ->type_name("FILE|MODEL")
         ->required();
+
+    auto& plan = command(app_, "plan", kGroupLook,
+                         "What a load would take, where, and who would go for it; nothing is loaded",
+                         "llm-manager plan tinyllama --context 16384 --kv-type q8_0",
+                         [this]() -> Result<Command> { return draft_.plan; });
+    model_argument(plan, draft_.plan.model, true);
+    const auto number = [&plan](const char* name, std::optional<int>& value, const char* help, int least) {
+      plan.add_option(name, value, help)
+          ->type_name("N")
+          ->check(CLI::Range(least, 1 << 30).description(""));
+    };
+    number("--context", draft_.plan.context, "Tokens, all slots together", 1);
+    number("--parallel", draft_.plan.parallel, "Requests answered at the same time", 1);
+    number("--gpu-layers", draft_.plan.gpu_layers, "Layers that leave the host", 0);
+    number("--batch", draft_.plan.batch, "Tokens that are read in one step", 1);
+    plan.add_option("--kv-type", draft_.plan.kv_type, "Type of the KV cache: f16, q8_0, …")->type_name("TYPE");
 
     auto& explain =
         command(app_, "explain", kGroupLook, "Why: the daemon's last decisions, newest first",

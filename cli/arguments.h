@@ -53,6 +53,11 @@ struct EmbedOptions {
 struct InspectOptions {
   std::string what;  // a file or a model
 };
+struct PlanOptions {
+  std::string model;
+  std::optional<int> context, parallel, gpu_layers, batch;  // empty: as the configuration says
+  std::string kv_type;
+};
 struct ExplainOptions {
   std::string model;  // empty: all
   int limit = 20;
@@ -102,7 +107,8 @@ struct VersionOptions {};
 
 using Command =
     std::variant<ServeOptions, ListOptions, PsOptions, LoadOptions, SwitchOptions, UnloadOptions, PinOptions,
-                 ChatOptions, EmbedOptions, InspectOptions, ExplainOptions, EventsOptions, TopOptions, DoctorOptions,
+                 ChatOptions, EmbedOptions, InspectOptions, PlanOptions, ExplainOptions, EventsOptions, TopOptions,
+                 DoctorOptions,
                  LogsOptions, ConfigExampleOptions, ConfigCheckOptions, CompletionOptions, ModelNamesOptions,
                  ReplayOptions, SimulateOptions, VersionOptions>;
 

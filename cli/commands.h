@@ -37,6 +37,7 @@ ExitCode run(Context& context, const SwitchOptions& options);
 ExitCode run(Context& context, const UnloadOptions& options);
 ExitCode run(Context& context, const PinOptions& options);
 ExitCode run(Context& context, const InspectOptions& options);
+ExitCode run(Context& context, const PlanOptions& options);
 // chat_command.cpp
 ExitCode run(Context& context, const ChatOptions& options);
 // embed_command.cpp

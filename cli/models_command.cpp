@@ -13,6 +13,7 @@
 #include "cli/display_width.h"
 #include "cli/json_view.h"
 #include "cli/model_tables.h"
+#include "cli/plan_text.h"
 #include "cli/progress.h"
 #include "cli/release_report.h"
 #include "cli/span_text.h"
@@ -315,6 +316,20 @@ ExitCode run(Context& context, const InspectOptions& options) {
     if (value.is_object()) add_tree(value.get_object(), 0, false, text);
     return text;
   });
+}
+
+ExitCode run(Context& context, const PlanOptions& options) {
+  auto daemon = context.daemon();
+  if (!daemon) return context.report(daemon.error());
+  boost::json::object body{{"model", options.model}};
+  if (options.context) body["context"] = *options.context;
+  if (options.parallel) body["parallel"] = *options.parallel;
+  if (options.gpu_layers) body["gpu_layers"] = *options.gpu_layers;
+  if (options.batch) body["batch"] = *options.batch;
+  if (!options.kv_type.empty()) body["kv_type"] = options.kv_type;
+  const auto answer = daemon->post("/api/v1/models/plan", body, Patience::kEndless);
+  return print_answer(context, *daemon, answer,
+                      [&](const auto& value) { return plan_text(value, context.out()); });
 }
 
 }  // namespace lm::cli

@@ -54,6 +54,17 @@ inline Result<std::optional<std::string>> string_field(const boost::json::object
   return std::string(value->as_string());
 }
 
+inline Result<std::optional<int>> int_field(const boost::json::object& object, std::string_view name,
+                                            int least) {
+  const boost::json::value* value = object.if_contains(name);
+  if (value == nullptr || value->is_null()) return std::nullopt;
+  const auto* number = value->if_int64();
+  if (number == nullptr || *number < least || *number > (1 << 30))
+    return fail(ErrorCode::kInvalidArgument, fmt::format("\"{}\" must be a whole number from {} on", name, least),
+                "invalid_field");
+  return static_cast<int>(*number);
+}
+
 inline Result<bool> bool_field(const boost::json::object& object, std::string_view name, bool otherwise) {
   const boost::json::value* value = object.if_contains(name);
   if (value == nullptr || value->is_null()) return otherwise;

@@ -150,6 +150,42 @@ class Administration {
     co_await answer_json(exchange, std::move(answer));
   }
 
+  Task<> plan(http::Exchange& exchange) {
+    const auto body = object_body(exchange.request());
+    if (!body) co_return co_await answer_error(exchange, body.error());
+    const auto model = model_of(*body);
+    const auto context = int_field(*body, "context", 1);
+    const auto parallel = int_field(*body, "parallel", 1);
+    const auto gpu_layers = int_field(*body, "gpu_layers", 0);
+    const auto batch = int_field(*body, "batch", 1);
+    const auto kv_type = string_field(*body, "kv_type");
+    for (const Error* error :
+         {model ? nullptr : &model.error(), context ? nullptr : &context.error(),
+          parallel ? nullptr : &parallel.error(), gpu_layers ? nullptr : &gpu_layers.error(),
+          batch ? nullptr : &batch.error(), kv_type ? nullptr : &kv_type.error()}) {
+      if (error != nullptr) co_return co_await answer_error(exchange, *error);
+    }
+    if (runtime_.catalog().find(*model)->remote) {
+      co_return co_await answer_error(
+          exchange, {.code = ErrorCode::kInvalidArgument,
+                     .message = fmt::format("{} is loaded by its upstream, which decides where", model->str()),
+                     .reason = "not_local",
+                     .fields = {{"param", "model"}},
+                     .retry_after = {}});
+    }
+    LoadOptions changed;
+    changed.context = *context;
+    changed.parallel = *parallel;
+    changed.gpu_layers = *gpu_layers;
+    changed.batch = *batch;
+    changed.kv_type = kv_type->value_or("");
+    auto plan = co_await runtime_.plan(*model, std::move(changed));
+    if (!plan) co_return co_await answer_error(exchange, std::move(plan).error());
+    json::object answer = to_json(*plan);
+    answer["model"] = model->str();
+    co_await answer_json(exchange, std::move(answer));
+  }
+
   Task<> job(http::Exchange& exchange) {
     const std::string_view text = exchange.request().path_value("job");
     std::uint64_t id = 0;
@@ -444,6 +480,7 @@ void add_manager_routes(http::Router& router, runtime::Runtime& runtime, const D
   add(kPost, "/api/v1/models/load", &Administration::load, kAdmin);
   add(kPost, "/api/v1/models/unload", &Administration::unload, kAdmin);
   add(kPost, "/api/v1/models/inspect", &Administration::inspect, kAdmin);
+  add(kPost, "/api/v1/models/plan", &Administration::plan, kAdmin);
   add(kGet, "/api/v1/switch", &Administration::selection, kUser);
   add(kPost, "/api/v1/switch", &Administration::choose, kAdmin);
   add(kGet, "/api/v1/switches", &Administration::list_switches, kUser);

@@ -217,6 +217,34 @@ json::object to_json(const DeviceView& view, const DeviceReading* reading) {
   return object;
 }
 
+json::object to_json(const LoadPlan& plan) {
+  json::array rows;
+  Bytes total;
+  for (const LoadPlan::Row& row : plan.rows) {
+    total += row.needed;
+    rows.push_back({{"device", row.parts.device.str()},
+                    {"weights", row.parts.weights.count()},
+                    {"mapped", row.parts.mapped.count()},
+                    {"context", row.parts.context.count()},
+                    {"compute", row.parts.compute.count()},
+                    {"needed", row.needed.count()},
+                    {"free", row.free.count()},
+                    {"credit", row.credit.count()}});
+  }
+  json::array evicts;
+  for (const ModelId& model : plan.evicts) evicts.push_back(json::string(model.str()));
+  json::object object{{"verdict", to_string(plan.verdict)},
+                      {"source", to_string(plan.source)},
+                      {"placement", shares_json(plan.shares)},
+                      {"devices", std::move(rows)},
+                      {"needed", total.count()},
+                      {"evicts", std::move(evicts)},
+                      {"limit", plan.limit},
+                      {"limiting_device", nullptr}};
+  if (plan.device) object["limiting_device"] = plan.device->str();
+  return object;
+}
+
 json::object to_json(const backend::Inspection& i) {
   json::object predicted = engine_account(i.predicted);
   Bytes total;

@@ -22,6 +22,7 @@ boost::json::object to_json(const InstanceView& instance, const std::optional<ba
 boost::json::object load_progress(bool is_upstreams, LoadStage stage, double fraction);
 boost::json::object to_json(const ModelView& view, const runtime::Runtime& runtime, TimePoint now);
 boost::json::object to_json(const DeviceView& view, const DeviceReading* reading);
+boost::json::object to_json(const LoadPlan& plan);
 boost::json::object to_json(const backend::Inspection& inspection);
 boost::json::object to_json(const runtime::StoredDecision& decision);
 boost::json::array to_json(const std::vector<Phase>& phases);

@@ -38,6 +38,7 @@
 #include "core/placement.h"
 #include "core/turns.h"
 #include "domain/command.h"
+#include "domain/plan.h"
 #include "domain/snapshot.h"
 
 namespace lm::core {
@@ -53,6 +54,10 @@ class Arbiter {
   Snapshot snapshot(TimePoint now) const;
   // Of a request that waits; empty: it does not, or for what nobody can foresee. `now` as in snapshot().
   std::optional<ExpectedWait> expected_wait(RequestId request, TimePoint now) const;
+
+  // What a load of the model with these options would come to now: nothing is begun. An unknown model has an
+  // empty plan.
+  LoadPlan plan(const ModelId& model, const LoadOptions& options, const Forecast& forecast) const;
 
   // Ends the process where a promise is broken.
   void check_invariants(TimePoint now) const;
@@ -138,6 +143,9 @@ class Arbiter {
 
   // ---- arbiter_place.cpp: on which devices
   Candidates candidates_of(const Entry& entry) const;
+  // What it may take of each; `more` of it than is available.
+  std::vector<Room> rooms_for(const Entry& entry, const std::vector<DeviceId>& devices, const Ledger& books,
+                              const DeviceBytes& more) const;
   void ask_footprint(Entry& entry, bool layers);
   // False: not to be admitted now, for it was refused or is predicted anew.
   bool choose_place(Entry& entry, const Ledger& books, const Need& spoken_for, const Need& ever);

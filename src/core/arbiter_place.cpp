@@ -53,6 +53,21 @@ void Arbiter::ask_footprint(Entry& entry, bool layers) {
   emit(PredictFootprint{instance.id, instance.generation, entry.model.id, std::move(options), layers});
 }
 
+std::vector<Room> Arbiter::rooms_for(const Entry& entry, const std::vector<DeviceId>& devices,
+                                     const Ledger& books, const DeviceBytes& more) const {
+  std::vector<Room> rooms;
+  for (const DeviceId& id : devices) {
+    const Device& device = *std::ranges::find(devices_, id, &Device::id);
+    const Bytes free = books.available(id) - reserve_on(entry.model.placement, id) + more.on(id);
+    rooms.push_back({.device = id,
+                     .free = std::max(Bytes(), free),
+                     .display = device.display,
+                     .occupied = books.reserved(id) > Bytes(),
+                     .bare = !device.server.empty()});
+  }
+  return rooms;
+}
+
 bool Arbiter::choose_place(Entry& entry, const Ledger& books, const Need& spoken_for, const Need& ever) {
   Instance& instance = *entry.instance;
   if (entry.is_seat()) return true;
@@ -95,27 +110,18 @@ bool Arbiter::choose_place(Entry& entry, const Ledger& books, const Need& spoken
                             .max_devices = entry.extent ? wish.max_devices : 1,
                             .gpu_layers = entry.extent ? entry.model.load.gpu_layers : std::nullopt,
                             .known = entry.known};
-  const auto rooms = [&](bool ones_that_may_go) {
-    std::vector<Room> all;
-    for (const DeviceId& id : places.devices) {
-      const Device& device = *std::ranges::find(devices_, id, &Device::id);
-      Bytes free = books.available(id) - reserve_on(wish, id);
-      free += ones_that_may_go ? ever.bytes.on(id) : Bytes() - spoken_for.bytes.on(id);
-      all.push_back({.device = id,
-                     .free = std::max(Bytes(), free),
-                     .display = device.display,
-                     .occupied = books.reserved(id) > Bytes(),
-                     .bare = !device.server.empty()});
-    }
-    return all;
-  };
-  instance.plan = place(model, rooms(false));
+  DeviceBytes less;
+  less -= spoken_for.bytes;
+  const std::vector<Room> now = rooms_for(entry, places.devices, books, less);
+  instance.plan = place(model, now);
   if (!instance.plan && may_ask) {
     ask_footprint(entry, true);
     return false;
   }
-  if (!instance.plan) instance.plan = place(model, rooms(true));
-  if (!instance.plan) instance.plan = place_anyway(model, rooms(true));
+  if (instance.plan) return true;
+  const std::vector<Room> after_others = rooms_for(entry, places.devices, books, ever.bytes);
+  instance.plan = place(model, after_others);
+  if (!instance.plan) instance.plan = place_anyway(model, after_others);
   return true;
 }
 

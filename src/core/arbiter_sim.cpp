@@ -33,6 +33,9 @@ class RandomWorld {
       std::optional<Bytes> limit;
       if (dice_.chance(20)) limit = gib(dice_.between(6, 24));
       world_.add_device(kDevices[d], gib(dice_.between(8, 24)), mib(dice_.upto(3) * 512), limit);
+      Device& device = world_.devices().back();
+      if (device.kind != DeviceKind::kHost && dice_.chance(15))
+        device.server = dice_.chance(50) ? "a:1" : device.id.str() + ":1";
     }
     const int models = dice_.between(2, 6);
     for (int m = 0; m < models; ++m) {
@@ -61,6 +64,7 @@ class RandomWorld {
         truth.predict = wrong;
       }
     }
+    if (devices > 1) cut_some();
     if (mischief_.upstreams) add_upstreams();
     pace_ = std::vector<double>{0.02, 0.3, 3}[static_cast<std::size_t>(dice_.upto(3))];
     world_.configure();
@@ -82,6 +86,35 @@ class RandomWorld {
 
  private:
   static constexpr const char* kDevices[] = {"gpu", "gpu1", "host"};
+
+  // Models that may lie on several devices.
+  void cut_some() {
+    for (Model& model : world_.models()) {
+      if (!dice_.chance(40)) continue;
+      Truth& truth = world_.truth(model.id.str());
+      Extent extent;
+      extent.layers.resize(static_cast<std::size_t>(dice_.between(2, 9)));
+      Bytes all;
+      for (Extent::Layer& layer : extent.layers) {
+        layer = {.weights = mib(dice_.between(50, 1800)), .cache = mib(dice_.upto(200))};
+        all += layer.weights + layer.cache;
+      }
+      extent.scratch = mib(dice_.upto(300));
+      truth.bytes = {{DeviceId("gpu"), all + extent.scratch}};
+      truth.predict.reset();
+      truth.extent = extent;
+      if (mischief_.wrong_predictions && dice_.chance(30)) {
+        for (Extent::Layer& layer : extent.layers)
+          layer.weights = Bytes(
+              static_cast<std::int64_t>(dice_.real(0.7, 1.3) * static_cast<double>(layer.weights.count())));
+        truth.predicted_extent = extent;
+      }
+      truth.tells_layers_when_asked = dice_.chance(50);
+      if (dice_.chance(30)) model.placement.layout = Layout::kGuide;
+      if (dice_.chance(20)) model.placement.max_devices = dice_.between(1, 2);
+      if (dice_.chance(20)) model.placement.reserve = {{DeviceId("all"), mib(dice_.upto(2000))}};
+    }
+  }
 
   void add_upstreams() {
     const int upstreams = dice_.between(1, 3);

@@ -37,9 +37,12 @@ enum class ReleaseFate { kClean, kClings, kUnanswered };
 
 // What is true of a model in this world, whatever the arbiter believes.
 struct Truth {
-  DeviceBytes bytes;                   // what it takes
-  std::optional<Extent> extent = {};   // the same layer by layer: it may lie on several devices
-  std::optional<DeviceBytes> predict;  // what the prediction says; empty: the truth
+  DeviceBytes bytes;                            // what it takes
+  std::optional<Extent> extent = {};            // the same layer by layer: it may lie on several devices
+  std::optional<Extent> predicted_extent = {};  // what the prediction says of that; empty: the truth
+  bool tells_layers_when_asked = false;         // and not before
+  std::optional<DeviceId> lands_on = {};        // whatever was ordered
+  std::optional<DeviceBytes> predict;           // what the prediction says; empty: the truth
   std::optional<Error> predict_error;
   Duration predict_time = ms(10);
   bool predicts = true;  // false: the prediction never answers
@@ -284,6 +287,8 @@ class World {
     }
     ADD_FAILURE() << model << " has no worker";
   }
+  // Its worker says why, and dies.
+  void end_with(InstanceId id, Error error) { end_worker(id, "was killed by SIGABRT", std::move(error)); }
   // So much of the host is taken by kept conversations.
   void keep_states(Bytes bytes) {
     states_ = bytes;
@@ -365,6 +370,9 @@ class World {
   std::string reason(RequestId id) const { return of(id).error ? of(id).error->reason : ""; }
   Snapshot snapshot() const { return arbiter_.snapshot(now_); }
   std::optional<ExpectedWait> expected_wait(RequestId id) const { return arbiter_.expected_wait(id, now_); }
+  LoadPlan plan(const std::string& id, const LoadOptions& options, const Forecast& forecast) const {
+    return arbiter_.plan(ModelId(id), options, forecast);
+  }
   ModelView view(const std::string& id) const {
     for (const ModelView& v : snapshot().models) {
       if (v.model.id == ModelId(id)) return v;
@@ -479,7 +487,7 @@ class World {
     });
   }
 
-  void end_worker(InstanceId id, std::string how) {
+  void end_worker(InstanceId id, std::string how, std::optional<Error> error = {}) {
     Worker& worker = workers_.at(id);
     worker.alive = false;
     Truth& truth = truths_.at(worker.model);
@@ -491,7 +499,7 @@ class World {
     for (auto& [request_id, r] : requests_) {
       if (r.fate == RequestFate::kGranted && r.instance == id) end_lease_soon(request_id);
     }
-    tell(WorkerExited{id, worker.generation, std::move(how), worker.held, Bytes()});
+    tell(WorkerExited{id, worker.generation, std::move(how), worker.held, Bytes(), std::move(error)});
   }
 
   // Whether the worker still is what it was when something was planned for it.
@@ -507,7 +515,8 @@ class World {
     if (!truth.predicts) return;
     FootprintPredicted e{c.instance, c.generation, {}, truth.predict_error};
     if (!e.error) e.footprint = Footprint{truth.predict.value_or(truth.bytes), FootprintSource::kPredicted};
-    if (!e.error) e.extent = truth.extent;
+    if (!e.error && (c.layers || !truth.tells_layers_when_asked))
+      e.extent = truth.predicted_extent ? truth.predicted_extent : truth.extent;
     after(truth.predict_time, [this, e] { tell(e); });
   }
 
@@ -595,7 +604,8 @@ class World {
       const Truth& t = truths_.at(w->model);
       if (fate == LoadFate::kDies) return end_worker(id, "was killed by SIGABRT");
       if (fate == LoadFate::kFails) return tell(LoadFailed{id, w->generation, t.load_error});
-      const DeviceBytes takes = where_it_lies(t, w->shares);
+      DeviceBytes takes = where_it_lies(t, w->shares);
+      if (t.lands_on) takes = {{*t.lands_on, takes.total()}};
       for (const auto& [device, bytes] : takes) {
         if (bytes <= physically_free(device)) continue;
         ++out_of_memory_;

@@ -117,5 +117,24 @@ TEST(Ledger, AgreesWithPlainArithmetic) {
   }
 }
 
+TEST(Ledger, BehindAServerAllGoesToOne) {
+  const std::vector<Device> devices = {
+      {.id = DeviceId("rpc0"), .capacity = gib(8), .headroom = gib(1), .server = "a:1"},
+      {.id = DeviceId("rpc1"), .capacity = gib(4), .server = "a:1", .number = 1},
+      {.id = DeviceId("rpc2"), .capacity = gib(4), .server = "b:1"},
+      {.id = DeviceId("cuda0"), .capacity = gib(4)}};
+  Ledger books(devices, {}, {});
+  EXPECT_EQ(books.whole({{DeviceId("cuda0"), gib(1)}}), (DeviceBytes{{DeviceId("cuda0"), gib(1)}}));
+  EXPECT_EQ(books.whole({{DeviceId("rpc1"), gib(1)}}),
+            (DeviceBytes{{DeviceId("rpc0"), gib(7)}, {DeviceId("rpc1"), gib(4)}}));
+  EXPECT_EQ(books.whole({{DeviceId("rpc0"), gib(9)}}).on(DeviceId("rpc0")), gib(9)) << "never less";
+  books.charge({.reserved = {{DeviceId("rpc1"), gib(1)}}, .held = {}, .places = 0});
+  EXPECT_EQ(books.available(DeviceId("rpc0")), Bytes());
+  EXPECT_EQ(books.available(DeviceId("rpc1")), Bytes());
+  EXPECT_EQ(books.available(DeviceId("rpc2")), gib(4));
+  EXPECT_EQ(books.available(DeviceId("cuda0")), gib(4));
+  EXPECT_EQ(books.reserved(DeviceId("rpc1")), gib(1)) << "what was promised is told as it is";
+}
+
 }  // namespace
 }  // namespace lm::core

@@ -297,6 +297,46 @@ Placement place_anyway(const PlacementCase& model, std::span<const Room> rooms) 
   return cut.result();
 }
 
+std::vector<DeviceMemory> account_of(const PlacementCase& model, std::span<const LayerShare> shares,
+                                     std::span<const Room> rooms) {
+  const Extent& extent = model.extent;
+  const std::size_t begin = extent.layers.size() - layers_on_devices(model);
+  std::vector<DeviceMemory> all(1);
+  DeviceMemory& host = all.front();
+  host.device = host_device();
+  host.compute = extent.host;
+  if (begin > 0) host.compute += extent.host_scratch;
+  for (std::size_t layer = 0; layer < begin; ++layer) {
+    host.context += extent.layers[layer].cache;
+    (extent.mapped ? host.mapped : host.weights) += extent.layers[layer].weights;
+  }
+  bool opens_card = false;
+  std::size_t next = begin;
+  std::vector<DeviceMemory> devices;
+  for (std::size_t i = 0; i < shares.size(); ++i) {
+    const auto room = std::ranges::find(rooms, shares[i].device, &Room::device);
+    LM_ASSERT(room != rooms.end(), "every share's device is a room");
+    DeviceMemory part;
+    part.device = shares[i].device;
+    part.compute = fixed_cost(extent, *room, i == 0, i + 1 == shares.size());
+    if (i == 0) {
+      part.compute -= extent.first;
+      part.weights += extent.first;
+    }
+    const std::size_t count =
+        shares.size() == 1 ? extent.layers.size() - begin : static_cast<std::size_t>(shares[i].layers);
+    for (std::size_t n = 0; n < count; ++n, ++next) {
+      part.weights += extent.layers[next].weights;
+      part.context += extent.layers[next].cache;
+    }
+    opens_card |= !room->bare;
+    devices.push_back(std::move(part));
+  }
+  if (opens_card) host.compute += extent.host_with_cards;
+  all.insert(all.end(), devices.begin(), devices.end());
+  return all;
+}
+
 bool spreads(Layout layout, ModelKind kind, std::size_t devices) {
   return is_guide(layout, devices) && !is_embedding(kind) && devices > 2;
 }

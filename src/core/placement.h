@@ -57,6 +57,10 @@ std::optional<Placement> place(const PlacementCase& model, std::span<const Room>
 // least one.
 Placement place_anyway(const PlacementCase& model, std::span<const Room> rooms);
 
+// What `shares` of it take, part by part, by arithmetic; `rooms` has their devices. The host first.
+std::vector<DeviceMemory> account_of(const PlacementCase& model, std::span<const LayerShare> shares,
+                                     std::span<const Room> rooms);
+
 // Whether the layout cuts it over several of so many devices although it fits on one.
 bool spreads(Layout layout, ModelKind kind, std::size_t devices);
 

@@ -6,6 +6,7 @@
 #include "domain/footprint.h"
 #include "domain/instance.h"
 #include "domain/model.h"
+#include "domain/plan.h"
 #include "domain/settings.h"
 
 namespace lm {
@@ -35,6 +36,10 @@ std::string_view to_string(Layout layout) {
 
 std::string_view to_string(Family family) {
   return name_of(std::array<std::string_view, 3>{"local", "ollama", "openai"}, family);
+}
+
+std::string_view to_string(PlanVerdict verdict) {
+  return name_of(std::array<std::string_view, 3>{"fits", "fits_after_others", "does_not_fit"}, verdict);
 }
 
 std::string_view to_string(FootprintSource source) {

@@ -1,5 +1,7 @@
 #include "runtime/command_runner.h"
 
+#include <algorithm>
+
 #include "base/assert.h"
 #include "base/log.h"
 
@@ -61,13 +63,24 @@ Task<> CommandRunner::predict(PredictFootprint command, std::filesystem::path pa
         FootprintPredicted{command.instance, command.generation, std::nullopt, std::move(found).error()});
     co_return;
   }
+  Forecast forecast = forecast_of(*std::move(found));
   Footprint footprint;
-  for (const DeviceMemory& device : found->predicted)
+  for (const DeviceMemory& device : forecast.parts)
     footprint.bytes.add(device.device, device.weights + device.context + device.compute);
-  footprint.bytes.add(host_device(), kProcessOverhead);
-  if (found->extent) found->extent->host += kProcessOverhead;
   seams_.post(FootprintPredicted{command.instance, command.generation, std::move(footprint), std::nullopt,
-                                 std::move(found->extent)});
+                                 std::move(forecast.extent)});
+}
+
+Forecast CommandRunner::forecast_of(backend::Inspection found) {
+  Forecast forecast{.parts = std::move(found.predicted), .extent = std::move(found.extent)};
+  auto host = std::ranges::find(forecast.parts, host_device(), &DeviceMemory::device);
+  if (host == forecast.parts.end()) {
+    host = forecast.parts.insert(host, DeviceMemory{});
+    host->device = host_device();
+  }
+  host->compute += kProcessOverhead;
+  if (forecast.extent) forecast.extent->host += kProcessOverhead;
+  return forecast;
 }
 
 void CommandRunner::on(const StartLoad& c) {

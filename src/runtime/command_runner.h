@@ -17,6 +17,7 @@
 #include "runtime/jobs.h"
 #include "runtime/lease.h"
 #include "runtime/memory_sampler.h"
+#include "domain/plan.h"
 #include "runtime/records.h"
 #include "runtime/switch_text.h"
 #include "runtime/wait_timeline.h"
@@ -48,6 +49,9 @@ class CommandRunner {
   explicit CommandRunner(Seams seams) : seams_(std::move(seams)), shut_down_(seams_.executor) {}
 
   void run(const Command& command);
+
+  // What was found in a file, with what every worker takes beside its model.
+  static Forecast forecast_of(backend::Inspection found);
 
   // Opens with FinishShutdown.
   const Latch& shut_down() const { return shut_down_; }

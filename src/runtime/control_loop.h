@@ -34,6 +34,9 @@ class ControlLoop {
   std::optional<ExpectedWait> expected_wait(RequestId request) const {
     return arbiter_.expected_wait(request, clock_.now());
   }
+  LoadPlan plan(const ModelId& model, const LoadOptions& options, const Forecast& forecast) const {
+    return arbiter_.plan(model, options, forecast);
+  }
   TimePoint now() const { return clock_.now(); }
 
  private:

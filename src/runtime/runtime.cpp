@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "backend/upstreams.h"
+#include "base/assert.h"
 #include "base/gate.h"
 #include "base/log.h"
 #include "config/difference.h"
@@ -596,6 +597,24 @@ Task<Result<backend::Inspection>> Runtime::inspect(std::filesystem::path path) {
   const auto places = core::candidates(options, {}, impl_->all_devices());
   if (!places.devices.empty()) options.device = places.devices.front().str();
   return impl_->workers->inspect(std::move(path), std::move(options));
+}
+
+Task<Result<LoadPlan>> Runtime::plan(ModelId id, LoadOptions changed) {
+  const Model* model = impl_->catalog.find(id);
+  LM_ASSERT(model != nullptr && !model->remote, "a model of ours is planned");
+  if (model->problem) co_return fail(*model->problem);
+  LoadOptions options = model->load;
+  if (changed.context) options.context = changed.context;
+  if (changed.parallel) options.parallel = changed.parallel;
+  if (changed.gpu_layers) options.gpu_layers = changed.gpu_layers;
+  if (changed.batch) options.batch = changed.batch;
+  if (!changed.kv_type.empty()) options.kv_type = changed.kv_type;
+  LoadOptions asked = options;
+  const auto places = core::candidates(options, model->placement, impl_->all_devices());
+  if (!places.devices.empty()) asked.device = places.devices.front().str();
+  impl_->sampler.sample_if_older(kFresh);
+  LM_CO_TRY(auto found, co_await impl_->workers->inspect(model->artifact.path, std::move(asked)));
+  co_return impl_->loop.plan(id, options, CommandRunner::forecast_of(std::move(found)));
 }
 
 std::vector<StoredDecision> Runtime::decisions(std::string_view model, std::size_t limit) const {

@@ -18,6 +18,7 @@
 #include "base/result.h"
 #include "base/task.h"
 #include "config/load.h"
+#include "domain/plan.h"
 #include "domain/snapshot.h"
 #include "runtime/catalog.h"
 #include "runtime/event_hub.h"
@@ -115,6 +116,9 @@ class Runtime {
   void abandon(JobId job);
 
   Task<Result<backend::Inspection>> inspect(std::filesystem::path path);
+  // What a load of this model of ours would come to now, with other options where they are given. Errors: those
+  // of looking into the file.
+  Task<Result<LoadPlan>> plan(ModelId model, LoadOptions changed);
   // Newest first; empty `model`: all.
   std::vector<StoredDecision> decisions(std::string_view model, std::size_t limit) const;
   // Reports of switches as JSON, newest first.
