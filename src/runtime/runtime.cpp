@@ -19,6 +19,7 @@
 #include "runtime/device_choice.h"
 #include "runtime/event_log.h"
 #include "runtime/idle_checkpoints.h"
+#include "runtime/imports.h"
 #include "runtime/inventory.h"
 #include "runtime/memory_sampler.h"
 #include "runtime/upstream_list.h"
@@ -63,7 +64,18 @@ struct Runtime::Impl {
         checkpoints({.executor = executor,
                      .begin = [this](InstanceId instance) { workers->checkpoint(instance); },
                      .cancel = [this](InstanceId instance) { workers->cancel_checkpoint(instance); }},
-                    loaded.config.state.checkpoint_idle) {}
+                    loaded.config.state.checkpoint_idle),
+        imports({.executor = executor,
+                 .program = places.importer,
+                 .began = [this](const Import& import) { import_began(import); },
+                 .progressed =
+                     [this](const Import& import, double fraction) {
+                       hub.publish(ImportProgressed{import.model, import_job, fraction});
+                     },
+                 .ended =
+                     [this](const Import& import, Result<std::vector<std::string>> outcome) {
+                       import_ended(import, std::move(outcome));
+                     }}) {}
 
   Task<Result<void>> start() {
     LM_CO_TRY_VOID(os::make_private_folders(places.run));
@@ -203,7 +215,11 @@ struct Runtime::Impl {
 
   // The configuration's word about models, devices and policy.
   void apply(const config::Config& config) {
-    Inventory inventory = take_inventory(config, places.model_folders);
+    Inventory inventory = take_inventory(config, places.model_folders, places.imports);
+    for (Model& model : inventory.models) {
+      const Error* failed = imports.failure(model.artifact.path);
+      if (failed != nullptr && model.problem && model.problem->reason == "importing") model.problem = *failed;
+    }
     warnings = inventory.warnings;
     for (const config::Warning& warning : loaded.warnings) warnings.push_back(config::to_string(warning));
     std::vector<Device> devices = machine;
@@ -222,12 +238,34 @@ struct Runtime::Impl {
     }
     for (const std::string& warning : warnings) log::warning("{}", warning);
     for (const Model& model : inventory.models) {
-      if (model.problem) log::warning("{} cannot be loaded: {}", model.id.str(), model.problem->message);
+      if (model.problem && model.problem->reason != "importing")
+        log::warning("{} cannot be loaded: {}", model.id.str(), model.problem->message);
     }
     local_models = std::move(inventory.models);
     roles = std::move(inventory.roles);
     loop.post(SettingsChanged{config.settings, std::move(devices)});
     list_models();
+    imports.want(std::move(inventory.missing));
+  }
+
+  void import_began(const Import& import) {
+    import_job = open_job("import", import.model);
+    log::info("{} is being imported from {}", import.model.str(), import.folder.string());
+  }
+
+  // The models are looked at anew: one has its file now, or says why not.
+  void import_ended(const Import& import, Result<std::vector<std::string>> outcome) {
+    std::optional<Error> error;
+    if (!outcome) error = std::move(outcome).error();
+    for (const std::string& notice : outcome ? *outcome : std::vector<std::string>())
+      log::info("{}: {}", import.model.str(), notice);
+    if (error) {
+      log::warning("{} could not be imported: {}", import.model.str(), error->message);
+    } else {
+      log::info("{} is imported as {}", import.model.str(), import.file.string());
+    }
+    apply(loaded.config);
+    runner->run(FinishJob{import_job, std::move(error), {}});
   }
 
   // The servers that are not ours, as the configuration names them.
@@ -335,6 +373,8 @@ struct Runtime::Impl {
   std::unique_ptr<Records> records;
   StateKeeper keeper;
   IdleCheckpoints checkpoints;
+  Imports imports;
+  JobId import_job;  // of the import under way
   std::unique_ptr<backend::Workers> workers;
   std::shared_ptr<backend::Upstreams> upstreams;
   std::unique_ptr<CommandRunner> runner;
@@ -356,6 +396,7 @@ Task<Result<void>> Runtime::start() {
 Task<void> Runtime::stop(Duration drain) {
   Impl& impl = *impl_;
   if (impl.runner == nullptr) co_return;
+  impl.imports.stop();
   impl.keeper.prepare_close();
   impl.loop.post(ShutdownBegan{impl.clock.now() + drain});
   // The arbiter's own deadlines end the drain; what is added is for workers that die hard.
@@ -523,6 +564,7 @@ Result<ConfigReloaded> Runtime::reload() {
   for (const config::Change& change : config::diff(impl_->loaded.config, fresh.config))
     news.changes.push_back(config::to_string(change));
   const config::Config before = std::exchange(impl_->loaded, std::move(fresh)).config;
+  impl_->imports.forget_failures();
   impl_->apply(impl_->loaded.config);
   const config::Config& now = impl_->loaded.config;
   if (before.ollama != now.ollama || before.providers != now.providers || before.commands != now.commands)
