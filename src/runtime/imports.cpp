@@ -147,9 +147,13 @@ void Imports::hear(std::string_view line) {
 void Imports::ended(const os::ExitStatus& status) {
   const auto done = std::exchange(running_, nullptr);
   Result<std::vector<std::string>> outcome = std::move(done->notices);
-  if (!status.success()) {
+  std::error_code error;
+  // One that would be wanted again at once, without end.
+  const bool there = fs::exists(done->import.file, error);
+  if (!status.success() || !there) {
     Error why{.code = ErrorCode::kInternal,
-              .message = fmt::format("the importer was {}", to_string(status)),
+              .message = status.success() ? std::string("the importer left no file")
+                                          : fmt::format("the importer {}", to_string(status)),
               .reason = "internal",
               .fields = {},
               .retry_after = {}};
