@@ -167,8 +167,8 @@ Result<const Architecture*> find_architecture(const ModelShape& shape) {
   }
   if (!shape.class_name.empty() &&
       std::ranges::find(found->classes, shape.class_name) == found->classes.end()) {
-    return unsupported(
-        fmt::format("its class {} is not imported; these are: {}", in_quotes(shape.class_name), all_classes()));
+    return unsupported(fmt::format("its class {} is not imported; these are: {}", in_quotes(shape.class_name),
+                                   all_classes()));
   }
   if (!shape.activation.empty() &&
       std::ranges::find(found->activations, shape.activation) == found->activations.end()) {

@@ -136,7 +136,10 @@ TEST_F(Types, FallsBackWhereRowsAreNoWholeBlocksAndSaysSo) {
 TEST(Quantizations, HaveNames) {
   EXPECT_EQ(quantization_named("4bit"), Quantization::k4Bit);
   EXPECT_EQ(quantization_named("none"), Quantization::kNone);
+  EXPECT_EQ(quantization_named("Q4_K_M"), Quantization::k4Bit);
+  EXPECT_EQ(quantization_named("INT8"), Quantization::k8Bit);
   EXPECT_FALSE(quantization_named("3bit"));
+  EXPECT_FALSE(quantization_named(""));
 }
 
 }  // namespace

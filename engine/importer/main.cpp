@@ -130,6 +130,11 @@ int main(int argc, char** argv) {
   const auto arguments = parse(given);
   if (!arguments) {
     std::fputs(kHelp, stderr);
+    report_failed({.code = ErrorCode::kInvalidArgument,
+                   .message = "quantize is none of none, 8bit and 4bit, or the importer was called wrongly",
+                   .reason = "invalid_options",
+                   .fields = {},
+                   .retry_after = {}});
     return 2;
   }
   bool told = false;

@@ -55,8 +55,9 @@ Result<void> read_rope(const json::value& config, ModelShape& shape) {
   } else if (kind == "llama3") {
     rope.kind = RopeScaling::Kind::kLlama3;
   } else {
-    return unsupported(fmt::format(
-        "config.json: rope scaling {} is not imported; default, linear, yarn and llama3 are", in_quotes(kind)));
+    return unsupported(
+        fmt::format("config.json: rope scaling {} is not imported; default, linear, yarn and llama3 are",
+                    in_quotes(kind)));
   }
   LM_TRY(rope.factor, real(*scaling, "factor", 1e-3, 1e6, std::nullopt));
   LM_TRY(rope.original_context,

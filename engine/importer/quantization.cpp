@@ -49,9 +49,24 @@ ggml_type smaller_block(ggml_type type) {
 }  // namespace
 
 std::optional<Quantization> quantization_named(std::string_view name) {
-  constexpr auto kNames = std::to_array<std::pair<std::string_view, Quantization>>(
-      {{"none", Quantization::kNone}, {"8bit", Quantization::k8Bit}, {"4bit", Quantization::k4Bit}});
-  const auto* found = std::ranges::find(kNames, name, &std::pair<std::string_view, Quantization>::first);
+  std::string plain;
+  for (const char c : name) {
+    if (c != '-' && c != '_' && c != ' ')
+      plain += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  }
+  constexpr auto kNames = std::to_array<std::pair<std::string_view, Quantization>>({
+      {"none", Quantization::kNone},
+      {"f16", Quantization::kNone},
+      {"fp16", Quantization::kNone},
+      {"bf16", Quantization::kNone},
+      {"8bit", Quantization::k8Bit},
+      {"int8", Quantization::k8Bit},
+      {"q80", Quantization::k8Bit},
+      {"4bit", Quantization::k4Bit},
+      {"int4", Quantization::k4Bit},
+      {"q4km", Quantization::k4Bit},
+  });
+  const auto* found = std::ranges::find(kNames, plain, &std::pair<std::string_view, Quantization>::first);
   return found == kNames.end() ? std::nullopt : std::optional(found->second);
 }
 

@@ -19,7 +19,7 @@ enum class Quantization : std::uint8_t {
   k4Bit,  // Q4_K_M: Q4_K, and Q6_K where it matters most
 };
 
-// "none", "8bit", "4bit", and what others call them; nullopt for anything else.
+// "none", "8bit", "4bit", and what others call these ("Q4_K_M", "int8"); nullopt for anything else.
 std::optional<Quantization> quantization_named(std::string_view name);
 // The number by which GGUF calls a file of it; `source`: of the checkpoint's weights.
 std::uint32_t file_type(Quantization quantization, WeightType source);

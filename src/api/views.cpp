@@ -345,6 +345,7 @@ std::string_view kind_of(const runtime::News& news) {
     std::string_view operator()(const runtime::Progress&) const { return "progress"; }
     std::string_view operator()(const runtime::PhasesMeasured&) const { return "phases"; }
     std::string_view operator()(const Decision&) const { return "decision"; }
+    std::string_view operator()(const runtime::ImportProgressed&) const { return "import"; }
     std::string_view operator()(const runtime::JobFinished&) const { return "job"; }
     std::string_view operator()(const runtime::ConfigReloaded&) const { return "config"; }
     std::string_view operator()(const Switch&) const { return "switch"; }
@@ -378,6 +379,9 @@ json::object to_json(const runtime::Happening& happening) {
               {"model", d.model.str()},
               {"why", d.why},
               {"fields", fields_json(d.fields)}};
+    }
+    json::object operator()(const runtime::ImportProgressed& p) const {
+      return {{"model", p.model.str()}, {"job", p.job.value()}, {"fraction", p.fraction}};
     }
     json::object operator()(const runtime::JobFinished& j) const {
       return {{"job", j.job.value()}, {"error", error_or_null(j.error)}};

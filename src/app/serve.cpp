@@ -232,6 +232,8 @@ std::expected<void, NotStarted> serve(const ServeOptions& options) {
   runtime::Places places{.data = folders->data,
                          .run = folders->runtime,
                          .worker = *worker,
+                         .importer = worker->parent_path() / "llm-importer",
+                         .imports = folders->data / "imported",
                          .log_file = log_file,
                          .model_folders = {},
                          .recording = options.record};

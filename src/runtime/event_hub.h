@@ -33,6 +33,13 @@ struct PhasesMeasured {
   std::vector<Phase> phases;
 };
 
+// How far a checkpoint is on its way to a file.
+struct ImportProgressed {
+  ModelId model;
+  JobId job;
+  double fraction = 0;
+};
+
 struct JobFinished {
   JobId job;
   std::optional<Error> error;
@@ -43,8 +50,8 @@ struct ConfigReloaded {
   std::vector<std::string> warnings;
 };
 
-using News =
-    std::variant<PublishState, Progress, PhasesMeasured, Decision, JobFinished, ConfigReloaded, Switch>;
+using News = std::variant<PublishState, Progress, PhasesMeasured, Decision, ImportProgressed, JobFinished,
+                          ConfigReloaded, Switch>;
 
 struct Happening {
   std::uint64_t id = 0;  // counts up from 1 in a daemon's life

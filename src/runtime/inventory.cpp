@@ -38,7 +38,9 @@ void look_at(Model& model) {
   if (::stat(model.artifact.path.c_str(), &found) != 0) {
     model.problem = missing(model, fmt::format("is not there; correct {}", where_to_correct(model)));
   } else if (S_ISDIR(found.st_mode)) {
-    model.problem = missing(model, fmt::format("is a folder; {} names a GGUF file", where_to_correct(model)));
+    model.problem = missing(model, fmt::format("is a folder without config.json; {} names a GGUF file or a Hugging "
+                                               "Face checkpoint",
+                                               where_to_correct(model)));
   } else if (::access(model.artifact.path.c_str(), R_OK) != 0) {
     model.problem = missing(model, "may not be read by this user");
   } else {
@@ -48,9 +50,29 @@ void look_at(Model& model) {
   }
 }
 
+// A checkpoint's model is what is made of it.
+void look_for_checkpoint(Model& model, const std::string& quantize, const std::filesystem::path& imports,
+                         std::vector<Import>& missing) {
+  struct stat found{};
+  if (model.problem || ::stat(model.artifact.path.c_str(), &found) != 0 || !S_ISDIR(found.st_mode)) return;
+  const std::filesystem::path folder = model.artifact.path;
+  auto file = imported_file(folder, quantize, imports);
+  if (!file) return;
+  model.artifact.path = *std::move(file);
+  if (::stat(model.artifact.path.c_str(), &found) == 0) return;
+  missing.push_back({.model = model.id, .folder = folder, .file = model.artifact.path, .quantize = quantize});
+  model.problem =
+      Error{.code = ErrorCode::kUnavailable,
+            .message = fmt::format("{} is being imported from {}", model.id.str(), folder.string()),
+            .reason = "importing",
+            .fields = {{"path", folder.string()}},
+            .retry_after = std::chrono::seconds(5)};
+}
+
 }  // namespace
 
-Inventory take_inventory(const config::Config& config, const std::vector<std::filesystem::path>& folders) {
+Inventory take_inventory(const config::Config& config, const std::vector<std::filesystem::path>& folders,
+                         const std::filesystem::path& imports) {
   std::vector<std::filesystem::path> all;
   for (const std::string& folder : config.model_folders) all.emplace_back(folder);
   all.insert(all.end(), folders.begin(), folders.end());
@@ -61,6 +83,9 @@ Inventory take_inventory(const config::Config& config, const std::vector<std::fi
     inventory.warnings.push_back(config::to_string(warning));
   inventory.models = config::to_models(config, scan.models);
   for (Model& model : inventory.models) {
+    const auto entry = config.models.find(model.id.str());
+    look_for_checkpoint(model, entry == config.models.end() ? std::string() : entry->second.quantize, imports,
+                        inventory.missing);
     look_at(model);
     for (const std::string_view role : kRoles) {
       if (std::erase(model.aliases, role) > 0) inventory.roles.emplace(role, model.id);

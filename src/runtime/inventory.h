@@ -9,6 +9,7 @@
 
 #include "config/config.h"
 #include "domain/model.h"
+#include "runtime/imports.h"
 
 namespace lm::runtime {
 
@@ -16,9 +17,13 @@ struct Inventory {
   std::vector<Model> models;             // a file that is not there is the model's problem, not an error
   std::map<std::string, ModelId> roles;  // "chat", "knowledge", "translation", "embedding"
   std::vector<std::string> warnings;
+  std::vector<Import>
+      missing;  // files that have to be made of checkpoints; their models have the problem "importing"
 };
 
-// `folders`: beside the configuration's own.
-Inventory take_inventory(const config::Config& config, const std::vector<std::filesystem::path>& folders);
+// `folders`: beside the configuration's own. A model_path that names a Hugging Face checkpoint stands for its
+// file in `imports`.
+Inventory take_inventory(const config::Config& config, const std::vector<std::filesystem::path>& folders,
+                         const std::filesystem::path& imports);
 
 }  // namespace lm::runtime

@@ -21,6 +21,7 @@
 #include "runtime/control_loop.h"
 #include "runtime/event_log.h"
 #include "runtime/idle_checkpoints.h"
+#include "runtime/imports.h"
 #include "runtime/inventory.h"
 #include "runtime/memory_sampler.h"
 #include "runtime/remote_devices.h"
@@ -72,7 +73,18 @@ struct Runtime::Impl {
         checkpoints({.executor = executor,
                      .begin = [this](InstanceId instance) { workers->checkpoint(instance); },
                      .cancel = [this](InstanceId instance) { workers->cancel_checkpoint(instance); }},
-                    loaded.config.state.checkpoint_idle) {}
+                    loaded.config.state.checkpoint_idle),
+        imports({.executor = executor,
+                 .program = places.importer,
+                 .began = [this](const Import& import) { import_began(import); },
+                 .progressed =
+                     [this](const Import& import, double fraction) {
+                       hub.publish(ImportProgressed{import.model, import_job, fraction});
+                     },
+                 .ended =
+                     [this](const Import& import, Result<std::vector<std::string>> outcome) {
+                       import_ended(import, std::move(outcome));
+                     }}) {}
 
   Task<Result<void>> start() {
     LM_CO_TRY_VOID(os::make_private_folders(places.run));
@@ -272,7 +284,11 @@ struct Runtime::Impl {
 
   // The configuration's word about models, devices and policy.
   void apply(const config::Config& config) {
-    Inventory inventory = take_inventory(config, places.model_folders);
+    Inventory inventory = take_inventory(config, places.model_folders, places.imports);
+    for (Model& model : inventory.models) {
+      const Error* failed = imports.failure(model.artifact.path);
+      if (failed != nullptr && model.problem && model.problem->reason == "importing") model.problem = *failed;
+    }
     warnings = inventory.warnings;
     for (const config::Warning& warning : loaded.warnings) warnings.push_back(config::to_string(warning));
     const std::string_view variant =
@@ -288,12 +304,34 @@ struct Runtime::Impl {
     }
     for (const std::string& warning : warnings) log::warning("{}", warning);
     for (const Model& model : inventory.models) {
-      if (model.problem) log::warning("{} cannot be loaded: {}", model.id.str(), model.problem->message);
+      if (model.problem && model.problem->reason != "importing")
+        log::warning("{} cannot be loaded: {}", model.id.str(), model.problem->message);
     }
     local_models = std::move(inventory.models);
     roles = std::move(inventory.roles);
     loop.post(SettingsChanged{config.settings, std::move(devices)});
     list_models();
+    imports.want(std::move(inventory.missing));
+  }
+
+  void import_began(const Import& import) {
+    import_job = open_job("import", import.model);
+    log::info("{} is being imported from {}", import.model.str(), import.folder.string());
+  }
+
+  // The models are looked at anew: one has its file now, or says why not.
+  void import_ended(const Import& import, Result<std::vector<std::string>> outcome) {
+    std::optional<Error> error;
+    if (!outcome) error = std::move(outcome).error();
+    for (const std::string& notice : outcome ? *outcome : std::vector<std::string>())
+      log::info("{}: {}", import.model.str(), notice);
+    if (error) {
+      log::warning("{} could not be imported: {}", import.model.str(), error->message);
+    } else {
+      log::info("{} is imported as {}", import.model.str(), import.file.string());
+    }
+    apply(loaded.config);
+    runner->run(FinishJob{import_job, std::move(error), {}});
   }
 
   std::set<ModelId> local_ids() const {
@@ -412,6 +450,8 @@ struct Runtime::Impl {
   std::unique_ptr<Records> records;
   StateKeeper keeper;
   IdleCheckpoints checkpoints;
+  Imports imports;
+  JobId import_job;  // of the import under way
   std::unique_ptr<backend::Workers> workers;
   std::shared_ptr<backend::Upstreams> upstreams;
   std::unique_ptr<CommandRunner> runner;
@@ -433,6 +473,7 @@ Task<Result<void>> Runtime::start() {
 Task<void> Runtime::stop(Duration drain) {
   Impl& impl = *impl_;
   if (impl.runner == nullptr) co_return;
+  impl.imports.stop();
   impl.keeper.prepare_close();
   impl.loop.post(ShutdownBegan{impl.clock.now() + drain});
   // The arbiter's own deadlines end the drain; what is added is for workers that die hard.
@@ -643,6 +684,7 @@ Result<ConfigReloaded> Runtime::reload() {
   const config::Config before = std::exchange(impl_->loaded, std::move(fresh)).config;
   const std::set<ModelId> models_before = impl_->local_ids();
   impl_->remote.name(impl_->loaded.config.rpc_servers);
+  impl_->imports.forget_failures();
   impl_->apply(impl_->loaded.config);
   const std::set<ModelId> models_now = impl_->local_ids();
   for (const ModelId& model : models_now)

@@ -31,9 +31,11 @@ namespace lm::runtime {
 
 // Where things are, decided once at start.
 struct Places {
-  std::filesystem::path data;    // state that survives
-  std::filesystem::path run;     // sockets and records of processes
-  std::filesystem::path worker;  // the program
+  std::filesystem::path data;      // state that survives
+  std::filesystem::path run;       // sockets and records of processes
+  std::filesystem::path worker;    // the program
+  std::filesystem::path importer;  // llm-importer, the program
+  std::filesystem::path imports;   // what it makes
   std::filesystem::path log_file;
   std::vector<std::filesystem::path> model_folders;  // beside the configuration's
   std::filesystem::path recording;                   // the event log; empty: none is written

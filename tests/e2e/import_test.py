@@ -86,6 +86,56 @@ class MiniLm(Importer):
         self.assertEqual(model["kind"], "embedding")
 
 
+class Daemons(Importer):
+    """A model_path that names a checkpoint: imported once, then loaded like any other."""
+
+    def config(self, folder, **more):
+        return json.dumps({"models": {"embedding": {"model_path": str(folder), **more}}})
+
+    def start_with(self, folder, **more):
+        return self.make(config=self.config(folder, **more), worker=program("LLM_MANAGER_REAL_WORKER")).start()
+
+    def wait_imported(self, daemon):
+        events = daemon.events(last_id=0)
+        began = events.wait("import")
+        ended = events.wait("job", job=began["job"])
+        return ended
+
+    def test_a_checkpoint_is_imported_once_and_loaded(self):
+        daemon = self.start_with(CHECKPOINT, quantize="none")
+        self.assertIsNone(self.wait_imported(daemon)["error"])
+        answer = daemon.post("/v1/embeddings", {"model": "embedding", "input": "This is an example sentence"})
+        self.assertEqual(answer.status, 200, answer)
+        for value, expected in zip(answer.json()["data"][0]["embedding"], (0.0677, 0.0635, 0.0487)):
+            self.assertAlmostEqual(value, expected, delta=0.0005)
+        files = list(pathlib.Path(daemon.folder).rglob("all-minilm-l6-v2-*.gguf"))
+        self.assertEqual(len(files), 1)
+        made = files[0].stat()
+
+        self.assertEqual(daemon.stop(), [])
+        daemon.start()
+        again = daemon.post("/v1/embeddings", {"model": "embedding", "input": "Hello"})
+        self.assertEqual(again.status, 200, again)
+        self.assertEqual(files[0].stat().st_ino, made.st_ino)
+
+    def test_what_cannot_be_imported_says_why_and_is_tried_again_when_it_was_mended(self):
+        folder = self.copy_of_checkpoint()
+        right = (folder / "config.json").read_text()
+        (folder / "config.json").write_text(json.dumps({**json.loads(right), "model_type": "mamba"}))
+        daemon = self.start_with(folder)
+        events = daemon.events(last_id=0)
+        self.assertEqual(events.wait("job")["error"]["code"], "unsupported_model")
+        refused = daemon.post("/v1/embeddings", {"model": "embedding", "input": "Hello"})
+        self.assertEqual(refused.error()["code"], "unsupported_model", refused)
+        self.assertIn("'mamba'", refused.error()["message"])
+
+        (folder / "config.json").write_text(right)
+        mark = events.mark()
+        daemon.signal(signal.SIGHUP)
+        self.assertIsNone(events.wait("job", since=mark)["error"])
+        self.assertEqual(daemon.post("/v1/embeddings", {"model": "embedding", "input": "Hello"}).status, 200)
+
+
 class Interruptions(Importer):
     def test_kill_9_leaves_nothing_visible_and_the_next_import_works(self):
         out = self.place() / "model.gguf"

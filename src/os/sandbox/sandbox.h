@@ -18,12 +18,12 @@ struct SandboxLimits {
   Bytes written;                      // how long a file that is open for writing may become; 0: none can grow
 };
 
-// From its return on, in every thread and for ever: no file can be opened for writing, created or grown beyond
-// `written`, no socket made, no process started, no program run, no page made executable; asking answers EPERM, and what
-// only an attack asks for (execve, ptrace, another architecture's system calls) ends the process with SIGSYS.
-// Reading and writing open descriptors, memory within the limits, clocks and exiting work. Core dumps are
-// off. Errors: kUnimplemented where the kernel has no seccomp; after any error the process is half confined
-// and must exit.
+// From its return on, in every thread and for ever: no file can be opened for writing, created or grown
+// beyond `written`, no socket made, no process started, no program run, no page made executable; asking
+// answers EPERM, and what only an attack asks for (execve, ptrace, another architecture's system calls) ends
+// the process with SIGSYS. Reading and writing open descriptors, memory within the limits, clocks and exiting
+// work. Core dumps are off. Errors: kUnimplemented where the kernel has no seccomp; after any error the
+// process is half confined and must exit.
 Result<void> enter_inspection_sandbox(const SandboxLimits& limits);
 
 }  // namespace lm::os

@@ -72,6 +72,9 @@ TEST_F(SandboxTest, NothingCanBeOpenedUnlessAllowedAndThenOnlyForReading) {
 TEST_F(SandboxTest, AFileCannotGrow) {
   EXPECT_EQ(verdict({"grow_file"}), "killed by SIGXFSZ");
   EXPECT_EQ(std::filesystem::file_size(folder.path() / "file"), 0U);
+  // Up to what is allowed, no byte more.
+  EXPECT_EQ(verdict({"grow_file", "write"}), "done");
+  EXPECT_EQ(verdict({"grow_twice", "write"}), "killed by SIGXFSZ");
 }
 
 TEST_F(SandboxTest, TheNetworkAndOtherProcessesAreOutOfReach) {

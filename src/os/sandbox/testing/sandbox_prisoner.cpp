@@ -108,7 +108,7 @@ int run_shell() {
 
 }  // namespace
 
-// sandbox_prisoner ACTION [threads] [open] -- the file to read is descriptor 3, the file to write
+// sandbox_prisoner ACTION [threads] [open] [write] -- the file to read is descriptor 3, the file to write
 // descriptor 4.
 int main(int count, char** arguments) {
   lm::os::SandboxLimits limits{
@@ -117,6 +117,7 @@ int main(int count, char** arguments) {
   for (int i = 2; i < count; ++i) {
     if (std::string_view(arguments[i]) == "threads") limits.may_start_threads = true;
     if (std::string_view(arguments[i]) == "open") limits.may_open_for_reading = true;
+    if (std::string_view(arguments[i]) == "write") limits.written = lm::Bytes(1);
   }
   const std::map<std::string, std::function<int()>> actions = {
       {"read", [] { return read_open_file(3); }},
@@ -129,6 +130,8 @@ int main(int count, char** arguments) {
       {"openat2", [] { return tell_result(::syscall(SYS_openat2, AT_FDCWD, "/dev/null", nullptr, 0)); }},
       {"unlink", [] { return tell_result(::unlink("/nonexistent/lm-sandbox")); }},
       {"grow_file", [] { return tell_result(::write(4, "x", 1)); }},
+      {"grow_twice",
+       [] { return ::write(4, "x", 1) == 1 ? tell_result(::write(4, "x", 1)) : tell("not once"); }},
       {"socket", [] { return tell_result(::socket(AF_INET, SOCK_STREAM, 0)); }},
       {"unix_socket", [] { return tell_result(::socket(AF_UNIX, SOCK_STREAM, 0)); }},
       {"kill_parent", [] { return tell_result(::kill(::getppid(), 0)); }},
