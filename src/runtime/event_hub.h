@@ -15,6 +15,7 @@
 #include "base/latch.h"
 #include "base/result.h"
 #include "domain/command.h"
+#include "runtime/pulls.h"
 
 namespace lm::runtime {
 
@@ -44,7 +45,7 @@ struct ConfigReloaded {
 };
 
 using News =
-    std::variant<PublishState, Progress, PhasesMeasured, Decision, JobFinished, ConfigReloaded, Switch>;
+    std::variant<PublishState, Progress, PhasesMeasured, Decision, JobFinished, ConfigReloaded, Switch, Pull>;
 
 struct Happening {
   std::uint64_t id = 0;  // counts up from 1 in a daemon's life
