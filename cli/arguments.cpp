@@ -328,8 +328,9 @@ class Declaration {
         ->check(CLI::IsMember({"pause", "resume", "cancel"}).description(""));
     pulls.add_option("pull", draft_.pulls.id, "The number of the pull")->type_name("PULL");
 
-    auto& remove = command(app_, "rm", kGroupFiles, "Remove a model's files from the disk",
-                           "llm-manager rm qwen3-8b-q4_k_m", [this]() -> Result<Command> { return draft_.remove; });
+    auto& remove =
+        command(app_, "rm", kGroupFiles, "Remove a model's files from the disk",
+                "llm-manager rm qwen3-8b-q4_k_m", [this]() -> Result<Command> { return draft_.remove; });
     model_argument(remove, draft_.remove.model, true);
     remove.add_flag("--force", draft_.remove.force,
                     "Also files that no pull has fetched, and what the configuration names");

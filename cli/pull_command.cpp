@@ -138,8 +138,9 @@ ExitCode run(Context& context, const RemoveOptions& options) {
       context, *daemon,
       daemon->post("/api/v1/models/remove", {{"model", options.model}, {"force", options.force}}),
       [](const boost::json::value& value) {
-        std::string out = fmt::format("{} is removed: {} freed on the disk\n", printable(text_of(value, "model")),
-                                      to_string(bytes_of(value, "bytes")));
+        std::string out =
+            fmt::format("{} is removed: {} freed on the disk\n", printable(text_of(value, "model")),
+                        to_string(bytes_of(value, "bytes")));
         for (const std::string_view key : {"files", "kept"}) {
           const auto* files = array_of(value, key);
           if (files == nullptr) continue;

@@ -57,7 +57,8 @@ std::string pull_line(const boost::json::value& pull, int columns) {
   if (bytes_of(pull, "total") <= Bytes() || text_of(pull, "state") != "running")
     return fit(fmt::format("{}  {}", name, pull_stage(pull)), columns);
   const bool checks = text_of(pull, "stage") == "verifying";
-  std::string tail = fmt::format("  {:3.0f} %  {}", std::clamp(fraction_of(pull), 0.0, 1.0) * 100, amount(pull));
+  std::string tail =
+      fmt::format("  {:3.0f} %  {}", std::clamp(fraction_of(pull), 0.0, 1.0) * 100, amount(pull));
   if (checks) {
     tail += "  checking the hash";
   } else if (const std::string speed = rate(pull); !speed.empty()) {
@@ -76,9 +77,10 @@ std::string pull_end_text(const boost::json::value& pull) {
   const auto id = static_cast<std::uint64_t>(number_of(pull, "id").value_or(0));
   const std::string_view state = text_of(pull, "state");
   if (state == "paused") {
-    return fmt::format("{0} is paused at {1}: llm-manager pulls resume {2} goes on, llm-manager pulls cancel {2} "
-                       "removes what has come\n",
-                       source, amount(pull), id);
+    return fmt::format(
+        "{0} is paused at {1}: llm-manager pulls resume {2} goes on, llm-manager pulls cancel {2} "
+        "removes what has come\n",
+        source, amount(pull), id);
   }
   if (state == "cancelled") return fmt::format("{} is cancelled; what had come is removed\n", source);
   if (state == "failed") return fmt::format("{} has failed: {}\n", source, error_of(pull));
@@ -115,8 +117,8 @@ std::string pull_table(const boost::json::value& answer, const Stream& stream) {
     const std::string_view state = text_of(pull, "state");
     const bool known = bytes_of(pull, "total") > Bytes();
     const std::string error = error_of(pull);
-    const Colour colour = state == "done"     ? Colour::kGreen
-                          : state == "failed" ? Colour::kRed
+    const Colour colour = state == "done"      ? Colour::kGreen
+                          : state == "failed"  ? Colour::kRed
                           : state == "running" ? Colour::kYellow
                                                : Colour::kDim;
     table.add({{.text = fmt::format("{:.0f}", number_of(pull, "id").value_or(0))},

@@ -149,8 +149,8 @@ void add_pull_routes(http::Router& router, runtime::Runtime& runtime) {
   using enum http::Method;
   constexpr auto kUser = http::Principal::kUser;
   constexpr auto kAdmin = http::Principal::kAdmin;
-  const auto add = [&](http::Method method, std::string_view pattern, Task<> (Pulling::*call)(http::Exchange&),
-                       http::Principal needs) {
+  const auto add = [&](http::Method method, std::string_view pattern,
+                       Task<> (Pulling::*call)(http::Exchange&), http::Principal needs) {
     router.add(method, pattern,
                http::Route{[pulling, call](http::Exchange& exchange) { return ((*pulling).*call)(exchange); },
                            needs});

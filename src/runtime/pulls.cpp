@@ -24,8 +24,8 @@ constexpr Duration kTellEvery = std::chrono::milliseconds(500);
 constexpr Duration kRateSpan = std::chrono::seconds(5);
 
 std::optional<PullState> state_from(std::string_view text) {
-  for (const PullState state : {PullState::kWaiting, PullState::kRunning, PullState::kPaused, PullState::kDone,
-                                PullState::kFailed, PullState::kCancelled}) {
+  for (const PullState state : {PullState::kWaiting, PullState::kRunning, PullState::kPaused,
+                                PullState::kDone, PullState::kFailed, PullState::kCancelled}) {
     if (to_string(state) == text) return state;
   }
   return std::nullopt;
@@ -143,9 +143,10 @@ struct Pulls::Impl : std::enable_shared_from_this<Pulls::Impl> {
     const std::uint64_t attempt = ++entry.attempt;
     os::SpawnOptions options = options_of("__pull", entry.pull.folder, key_of(entry.pull.source));
     options.arguments.push_back(entry.pull.source);
-    options.standard_output = os::Output::lines([weak = weak_from_this(), id, attempt](std::string_view line) {
-      if (const auto self = weak.lock()) self->hear(id, attempt, line);
-    });
+    options.standard_output =
+        os::Output::lines([weak = weak_from_this(), id, attempt](std::string_view line) {
+          if (const auto self = weak.lock()) self->hear(id, attempt, line);
+        });
     options.on_end = [weak = weak_from_this(), id, attempt](const os::ExitStatus& status) {
       const auto self = weak.lock();
       if (!self) return;
@@ -249,7 +250,8 @@ struct Pulls::Impl : std::enable_shared_from_this<Pulls::Impl> {
     options.on_end = [weak = weak_from_this(), place](const os::ExitStatus& status) {
       const auto self = weak.lock();
       if (!self) return;
-      if (!status.success()) log::warning("what is left of a pull was not removed: {}", os::to_string(status));
+      if (!status.success())
+        log::warning("what is left of a pull was not removed: {}", os::to_string(status));
       boost::asio::post(self->seams.executor, [weak, place] {
         if (const auto again = weak.lock()) {
           again->discarding.erase(place);

@@ -75,7 +75,8 @@ class Pulls {
   // The id of the pull. One of the same source that is under way is the same pull; one that is paused is
   // resumed. kInvalidArgument "bad_source"; kFailedPrecondition while stopping.
   Result<std::uint64_t> start(const std::string& source, std::filesystem::path folder, std::string who);
-  // All succeed where it is so already; one that has failed is resumed too. kNotFound "pull_not_found"; kFailedPrecondition "pull_ended".
+  // All succeed where it is so already; one that has failed is resumed too. kNotFound "pull_not_found";
+  // kFailedPrecondition "pull_ended".
   Result<void> pause(std::uint64_t id);
   Result<void> resume(std::uint64_t id);
   // What has come of it is removed.

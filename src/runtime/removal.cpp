@@ -22,8 +22,8 @@ std::vector<fs::path> parts_of(const fs::path& first) {
   if (digits.find_first_not_of("0123456789") != std::string::npos) return {first};
   std::vector<fs::path> parts;
   for (int i = 1; i <= std::stoi(digits); ++i) {
-    parts.push_back(first.parent_path() / fmt::format("{}-{:05}-of-{}{}", stem.substr(0, stem.size() - kTail), i,
-                                                      digits, first.extension().string()));
+    parts.push_back(first.parent_path() / fmt::format("{}-{:05}-of-{}{}", stem.substr(0, stem.size() - kTail),
+                                                      i, digits, first.extension().string()));
   }
   return parts;
 }
@@ -45,8 +45,8 @@ Result<RemovedFiles> put_aside(const Model& model, const std::vector<Model>& all
   for (const fs::path& part : parts_of(model.artifact.path))
     if (fs::is_regular_file(part, missing)) files.push_back(part);
   if (files.empty()) {
-    return fail(ErrorCode::kNotFound, fmt::format("{} has no file: {} is not there", model.id.str(),
-                                                  model.artifact.path.string()),
+    return fail(ErrorCode::kNotFound,
+                fmt::format("{} has no file: {} is not there", model.id.str(), model.artifact.path.string()),
                 "not_found");
   }
   for (const Model& other : all) {
@@ -75,9 +75,10 @@ Result<RemovedFiles> put_aside(const Model& model, const std::vector<Model>& all
   if (!rules.force) {
     for (const fs::path& file : files) {
       if (rules.was_pulled(file.string()) || is_below(file, rules.own_folder)) continue;
-      return fail(ErrorCode::kPermissionDenied,
-                  fmt::format("{} was not fetched by a pull: say --force to remove it all the same", file.string()),
-                  "not_pulled");
+      return fail(
+          ErrorCode::kPermissionDenied,
+          fmt::format("{} was not fetched by a pull: say --force to remove it all the same", file.string()),
+          "not_pulled");
     }
   }
   for (const fs::path& file : files) {
@@ -96,7 +97,8 @@ Result<RemovedFiles> put_aside(const Model& model, const std::vector<Model>& all
     removed.files.push_back(file.string());
     if (std::ranges::find(removed.aside, root) == removed.aside.end()) removed.aside.push_back(root);
     // What pulls have made around it goes where it is empty now.
-    for (fs::path folder = file.parent_path(); is_own && folder != rules.own_folder && is_below(folder, rules.own_folder);
+    for (fs::path folder = file.parent_path();
+         is_own && folder != rules.own_folder && is_below(folder, rules.own_folder);
          folder = folder.parent_path()) {
       if (!fs::remove(folder, missing) || missing) break;
     }

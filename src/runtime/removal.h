@@ -29,8 +29,8 @@ struct RemovedFiles {
   std::vector<std::filesystem::path> aside;
 };
 
-// Puts the files of `model` aside (its parts, and its projector where no other of `all` uses it), so that they
-// are gone for everybody who looks. All or nothing but for a disk that fails in the middle.
+// Puts the files of `model` aside (its parts, and its projector where no other of `all` uses it), so that
+// they are gone for everybody who looks. All or nothing but for a disk that fails in the middle.
 //
 // kFailedPrecondition "in_use": another model is made of the same file; "configured": the configuration names
 // it; kPermissionDenied "not_pulled": no pull has written it; kNotFound where no file is there.

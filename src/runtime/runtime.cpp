@@ -258,14 +258,14 @@ struct Runtime::Impl {
   }
 
   void make_pulls() {
-    pulls = std::make_unique<Pulls>(PullsSeams{
-        .executor = executor,
-        .clock = clock,
-        // This very program, even where another one lies at its path by now.
-        .program = "/proc/self/exe",
-        .records = *records,
-        .publish = [this](const Pull& pull) { hub.publish(pull); },
-        .arrived = [this](const std::vector<std::string>& files) { return models_of(files); }});
+    pulls = std::make_unique<Pulls>(
+        PullsSeams{.executor = executor,
+                   .clock = clock,
+                   // This very program, even where another one lies at its path by now.
+                   .program = "/proc/self/exe",
+                   .records = *records,
+                   .publish = [this](const Pull& pull) { hub.publish(pull); },
+                   .arrived = [this](const std::vector<std::string>& files) { return models_of(files); }});
   }
 
   std::vector<ModelId> models_of(const std::vector<std::string>& files) {
@@ -552,8 +552,8 @@ void Runtime::abandon(JobId job) {
 
 Result<std::uint64_t> Runtime::pull(const std::string& source, std::string who) {
   const std::vector<std::string>& wished = impl_->loaded.config.model_folders;
-  return impl_->pulls->start(source, wished.empty() ? impl_->places.fetched : std::filesystem::path(wished.front()),
-                             std::move(who));
+  return impl_->pulls->start(
+      source, wished.empty() ? impl_->places.fetched : std::filesystem::path(wished.front()), std::move(who));
 }
 
 Pulls& Runtime::pulls() {
@@ -564,7 +564,8 @@ Result<RemovedFiles> Runtime::remove(const ModelId& id, bool force) {
   const Model* model = impl_->catalog.find(id);
   if (model == nullptr || model->remote) {
     return fail(ErrorCode::kInvalidArgument,
-                fmt::format("{} is no file of ours: its server has it, and removes it", id.str()), "not_a_file");
+                fmt::format("{} is no file of ours: its server has it, and removes it", id.str()),
+                "not_a_file");
   }
   // Nothing runs between this look and the files' end, so no load can begin on them: that is what makes it
   // more than a glance. The arbiter hears of the model's end as of any that is not listed any more.
@@ -576,11 +577,12 @@ Result<RemovedFiles> Runtime::remove(const ModelId& id, bool force) {
                 fmt::format("{0} is {1}: llm-manager unload {0} first", id.str(), to_string(view->state)),
                 "model_loaded");
   }
-  LM_TRY(RemovedFiles removed,
-         put_aside(*model, impl_->local_models,
-                   {.own_folder = impl_->places.fetched,
-                    .was_pulled = [this](const std::string& path) { return impl_->records->was_pulled(path); },
-                    .force = force}));
+  LM_TRY(
+      RemovedFiles removed,
+      put_aside(*model, impl_->local_models,
+                {.own_folder = impl_->places.fetched,
+                 .was_pulled = [this](const std::string& path) { return impl_->records->was_pulled(path); },
+                 .force = force}));
   for (const std::string& file : removed.files) {
     log::info("{} is removed", file);
     impl_->records->forget_file(file);

@@ -4,9 +4,10 @@ namespace lm::store {
 
 Result<std::int64_t> Pulls::add(const PullRecord& record) {
   {
-    LM_TRY(Statement statement,
-           database_.prepare("INSERT INTO pulls (source, folder, key, state, who, asked_ms, done, total, error) "
-                             "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"));
+    LM_TRY(
+        Statement statement,
+        database_.prepare("INSERT INTO pulls (source, folder, key, state, who, asked_ms, done, total, error) "
+                          "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"));
     LM_TRY_VOID(statement.bind(1, record.source)
                     .bind(2, record.folder)
                     .bind(3, record.key)
@@ -39,9 +40,10 @@ Result<void> Pulls::update(const PullRecord& record) {
 }
 
 Result<std::vector<PullRecord>> Pulls::all() {
-  LM_TRY(Statement statement,
-         database_.prepare("SELECT id, source, folder, key, state, who, asked_ms, done, total, error FROM pulls "
-                           "ORDER BY id"));
+  LM_TRY(
+      Statement statement,
+      database_.prepare("SELECT id, source, folder, key, state, who, asked_ms, done, total, error FROM pulls "
+                        "ORDER BY id"));
   std::vector<PullRecord> records;
   while (true) {
     LM_TRY(const bool row, statement.step());
@@ -61,7 +63,8 @@ Result<std::vector<PullRecord>> Pulls::all() {
 
 Result<void> Pulls::add_file(const PulledFileRecord& file) {
   LM_TRY(Statement statement,
-         database_.prepare("INSERT OR REPLACE INTO pulled_files (path, source, hash, size) VALUES (?1, ?2, ?3, ?4)"));
+         database_.prepare(
+             "INSERT OR REPLACE INTO pulled_files (path, source, hash, size) VALUES (?1, ?2, ?3, ?4)"));
   return statement.bind(1, file.path).bind(2, file.source).bind(3, file.hash).bind(4, file.size).run();
 }
 

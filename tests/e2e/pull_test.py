@@ -28,7 +28,7 @@ SEED = int(os.environ.get("LLM_MANAGER_SEED", "0")) or random.SystemRandom().ran
 
 
 def tuning(**more):
-    values = {"chunk": CHUNK, "streams": STREAMS, "backoff_ms": 2, "attempts": 12, "silence_ms": 700, **more}
+    values = {"chunk": CHUNK, "streams": STREAMS, "backoff_ms": 2, "attempts": 8, "silence_ms": 700, **more}
     return " ".join(f"{name}={value}" for name, value in values.items())
 
 
@@ -221,6 +221,9 @@ class Children(unittest.TestCase):
                                   slow=dice.choice((0, 0.1)), list_errors=dice.choice((0, 0.3)),
                                   no_ranges=dice.random() < 0.15, wrong_bytes=dice.random() < 0.15,
                                   hops=dice.randint(1, 4), most_troubles=dice.choice((3, 10, 1000)))
+                hopeless = dice.random() < 0.05
+                if hopeless:
+                    trouble.server_error, trouble.most_troubles = 1.0, 10**9
                 hub = Hub(trouble)
                 stack.callback(hub.close)
                 folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lm-pull-"))) / "models"
@@ -239,7 +242,7 @@ class Children(unittest.TestCase):
                 outcomes[outcome] = outcomes.get(outcome, 0) + 1
                 if end["kind"] == "done":
                     self.assertEqual((folder / name).read_bytes(), data)
-                    self.assertFalse(trouble.wrong_bytes)
+                    self.assertFalse(trouble.wrong_bytes or hopeless)
                 else:
                     self.assertIn(end["reason"], ("wrong_hash", "server_error", "rate_limited", "bad_upstream",
                                                   "silence_timeout", "first_byte_timeout", "connection_lost"), end)
