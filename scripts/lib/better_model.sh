@@ -20,11 +20,12 @@ memory_text() {
   if [[ ${1#* } == card ]]; then echo "a card with $gib GB"; else echo "this machine with $gib GB"; fi
 }
 
-# better_model MIB: a source for `llm-manager pull`. At four bits a model takes 0.6 bytes a parameter, and half of the memory
-# is left for its context and for everybody else.
+# better_model "MIB card|host": a source for `llm-manager pull`. At four bits a model takes 0.6 bytes a parameter, and half of
+# the memory is left for its context and for everybody else. Without a card a larger one fits too, but answers too slowly.
 better_model() {
-  local size
-  if (($1 >= 40000)); then size=32B; elif (($1 >= 22000)); then size=14B; elif (($1 >= 11000)); then size=8B
-  elif (($1 >= 7000)); then size=4B; elif (($1 >= 3500)); then size=1.7B; else size=0.6B; fi
+  local mib=${1% *} size
+  if [[ ${1#* } == host ]] && ((mib > 10000)); then mib=10000; fi
+  if ((mib >= 40000)); then size=32B; elif ((mib >= 22000)); then size=14B; elif ((mib >= 11000)); then size=8B
+  elif ((mib >= 7000)); then size=4B; elif ((mib >= 3500)); then size=1.7B; else size=0.6B; fi
   echo "hf:Qwen/Qwen3-$size-GGUF"
 }
