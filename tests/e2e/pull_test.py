@@ -11,6 +11,7 @@ import os
 import pathlib
 import random
 import signal
+import ssl
 import subprocess
 import sys
 import tarfile
@@ -19,7 +20,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "fake_hub"))
 from daemon import PATIENCE_S, DaemonTest, alive, fake_model, pids_of, program, wait_gone  # noqa: E402
-from hub import Hub, Trouble  # noqa: E402
+from hub import Hub, Trouble, Tunnels  # noqa: E402
 
 CHUNK = 64 * 1024
 STREAMS = 4
@@ -140,6 +141,35 @@ class Children(unittest.TestCase):
         self.assertTrue(any(path.startswith("http://elsewhere.invalid:80/plain/a.gguf") for _, path, *_ in hub.requests))
         direct = Child(hub, folder, f"{hub.url}/plain/a.gguf", http_proxy="http://127.0.0.1:1", no_proxy="127.0.0.1").end()
         self.assertEqual(direct["kind"], "done", direct)
+
+    def test_https_and_a_tunnel(self):
+        folder = self.folder()
+        folder.mkdir(parents=True)
+        key, roots = folder.parent / "key.pem", folder.parent / "roots.pem"
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                        "-keyout", key, "-out", roots, "-days", "2", "-subj", "/CN=localhost", "-addext",
+                        "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(roots, key)
+        hub = Hub(Trouble(cut=0.1, seed=SEED), tls)
+        self.addCleanup(hub.close)
+        tunnels = Tunnels("Basic " + base64.b64encode(b"me:pass").decode())
+        self.addCleanup(tunnels.close)
+        data = noise(600_000, 5)
+        hub.add("owner/tiny", {"tiny-Q4_0.gguf": data, "other-Q8_0.gguf": data[:9]})
+        untrusted = Child(hub, folder, "hf:owner/tiny").end()
+        self.assertEqual(untrusted["reason"], "tls_failed")
+        done = Child(hub, folder, "hf:owner/tiny", SSL_CERT_FILE=str(roots)).end()
+        self.assertEqual(done["kind"], "done", done)
+        self.assertEqual(tunnels.asked, [])
+        refused = Child(hub, folder, "hf:owner/tiny:Q8_0", SSL_CERT_FILE=str(roots), https_proxy=tunnels.url).end()
+        self.assertEqual(refused["reason"], "proxy_refused")
+        os.remove(folder / "owner/tiny/tiny-Q4_0.gguf")
+        proxy = tunnels.url.replace("http://", "http://me:pass@")
+        done = Child(hub, folder, "hf:owner/tiny", SSL_CERT_FILE=str(roots), HTTPS_PROXY=proxy).end()
+        self.assertEqual(done["kind"], "done", done)
+        self.assertEqual((folder / "owner/tiny/tiny-Q4_0.gguf").read_bytes(), data)
+        self.assertEqual(set(tunnels.asked), {f"127.0.0.1:{hub.port}", f"localhost:{hub.port}"})
 
     def test_a_wrong_hash_leaves_nothing(self):
         hub, folder = self.hub(Trouble(wrong_bytes=True)), self.folder()

@@ -11,6 +11,7 @@ Misbehaviour comes from a Trouble, each of whose chances is asked at every reque
 generator. What was sent is counted per content, chunk by chunk, in `Hub.sent`.
 """
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import http.server
@@ -46,8 +47,10 @@ class Content:
 
 
 class Hub:
-    def __init__(self, trouble=None):
+    def __init__(self, trouble=None, tls=None):
+        """tls: an ssl.SSLContext of a server, for a hub behind https."""
         self.trouble = trouble or Trouble()
+        self.scheme = "https" if tls else "http"
         self.random = random.Random(self.trouble.seed)
         self.lock = threading.Lock()
         self.repositories, self.contents, self.manifests, self.packages = {}, {}, {}, {}
@@ -62,13 +65,15 @@ class Hub:
             pass
         Answers.hub = hub
         self.server = Server(("127.0.0.1", 0), Answers)
+        if tls:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         self.port = self.server.server_address[1]
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self.thread.start()
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def close(self):
         self.server.stopping.set()
@@ -128,6 +133,64 @@ class Hub:
     def fraction(self):
         with self.lock:
             return self.random.random()
+
+
+class Tunnels:
+    """A proxy that answers CONNECT and nothing else, and knows whom it has connected with."""
+
+    def __init__(self, authorization=None):
+        self.authorization, self.asked = authorization, []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.thread = threading.Thread(target=self.accept, daemon=True)
+        self.thread.start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    def serve(self, client):
+        with client:
+            self.answer(client)
+
+    def answer(self, client):
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            byte = client.recv(1)
+            if not byte:
+                return
+            head += byte
+        where = head.split()[1].decode()
+        self.asked.append(where)
+        if self.authorization and f"Proxy-Authorization: {self.authorization}".encode() not in head:
+            return client.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+        host, _, port = where.rpartition(":")
+        with socket.create_connection((host, int(port))) as server:
+            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=self.pump, args=(server, client), daemon=True)
+            back.start()
+            self.pump(client, server)
+            back.join()
+
+    @staticmethod
+    def pump(source, target):
+        try:
+            while piece := source.recv(65536):
+                target.sendall(piece)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def close(self):
+        # close() alone leaves an accept() waiting.
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.listener.close()
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -225,7 +288,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if hops > 1:
             where = f"/hop/{hops - 1}/{name}"
         else:
-            where = f"http://localhost:{self.hub.port}/content/{name}?signature=abc%2Fdef"
+            where = f"{self.hub.scheme}://localhost:{self.hub.port}/content/{name}?signature=abc%2Fdef"
         self.send_response(302)
         self.send_header("Location", where)
         self.send_header("Content-Length", "0")
