@@ -36,6 +36,7 @@ constexpr const char* kFooter =
 
 constexpr const char* kGroupTalk = "Talk to a model";
 constexpr const char* kGroupModels = "Decide what is in memory";
+constexpr const char* kGroupFiles = "Get and remove models";
 constexpr const char* kGroupLook = "Look";
 constexpr const char* kGroupSetUp = "Set up";
 
@@ -67,6 +68,10 @@ struct Draft {
   ConfigCheckOptions config_check;
   CompletionOptions completion;
   ReplayOptions replay;
+  PullOptions pull;
+  PullsOptions pulls;
+  RemoveOptions remove;
+  PullChildOptions pull_child;
   SimulateOptions simulate;
   SimulateTexts simulate_texts;
   bool synthetic = false;
@@ -99,6 +104,15 @@ Result<Command> take_chat(const Draft& draft) {
   options.reads_input = std::erase(words, "-") > 0;
   options.prompt = fmt::format("{}", fmt::join(words, " "));
   return options;
+}
+
+Result<Command> take_pulls(const Draft& draft) {
+  if (draft.pulls.change.empty() != (draft.pulls.id == 0))
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("say which pull, as in llm-manager pulls {} 3: llm-manager pulls lists them",
+                            draft.pulls.change),
+                "usage");
+  return draft.pulls;
 }
 
 Result<Command> take_embed(const Draft& draft) {
@@ -196,6 +210,7 @@ class Declaration {
     common(app_);
     talk();
     models();
+    files();
     look();
     set_up();
   }
@@ -287,6 +302,51 @@ class Declaration {
                             return draft_.unpin;
                           });
     model_argument(unpin, draft_.unpin.model, true);
+  }
+
+  void files() {
+    auto& pull = command(
+        app_, "pull", kGroupFiles, "Fetch a model from where it is published",
+        "llm-manager pull hf:Qwen/Qwen3-8B-GGUF:Q4_K_M       a quantisation (or a file) of a repository\n"
+        "  llm-manager pull ollama:llama3.2:1b                 from Ollama's registry\n"
+        "  llm-manager pull https://example.org/tiny.gguf\n"
+        "  llm-manager pull npm:some-model@1.0.0\n"
+        "\n"
+        "The daemon fetches. Ctrl-C pauses, and the same command goes on where it was; --detach returns at\n"
+        "once. llm-manager pulls shows all of them, and pauses, resumes and cancels.",
+        [this]() -> Result<Command> { return draft_.pull; });
+    positional(pull, "source", draft_.pull.source, "What to fetch, as in the examples")
+        ->type_name("SOURCE")
+        ->required();
+    pull.add_flag("-d,--detach", draft_.pull.detach, "Do not wait for its end");
+
+    auto& pulls = command(app_, "pulls", kGroupFiles, "The pulls: list, pause, resume, cancel them",
+                          "llm-manager pulls\n"
+                          "  llm-manager pulls pause 3\n"
+                          "  llm-manager pulls cancel 3             what has come of it is removed",
+                          [this] { return take_pulls(draft_); });
+    positional(pulls, "change", draft_.pulls.change, "pause, resume or cancel; without: list them")
+        ->type_name("CHANGE")
+        ->check(CLI::IsMember({"pause", "resume", "cancel"}).description(""));
+    pulls.add_option("pull", draft_.pulls.id, "The number of the pull")->type_name("PULL");
+
+    auto& remove =
+        command(app_, "rm", kGroupFiles, "Remove a model's files from the disk",
+                "llm-manager rm qwen3-8b-q4_k_m", [this]() -> Result<Command> { return draft_.remove; });
+    model_argument(remove, draft_.remove.model, true);
+    remove.add_flag("--force", draft_.remove.force,
+                    "Also files that no pull has fetched, and what the configuration names");
+
+    for (const bool discard : {false, true}) {
+      auto& child = command(app_, discard ? "__discard-pull" : "__pull", "", "", "",
+                            [this, discard]() -> Result<Command> {
+                              draft_.pull_child.discard = discard;
+                              return draft_.pull_child;
+                            });
+      child.add_option("folder", draft_.pull_child.folder)->required();
+      child.add_option("key", draft_.pull_child.key)->required();
+      if (!discard) child.add_option("source", draft_.pull_child.source)->required();
+    }
   }
 
   void look() {
@@ -579,6 +639,7 @@ void add_shapes(const CLI::App& app, const std::string& prefix, std::vector<Comm
                       : type == "MODEL" || type.find("[MODEL]") == 0 ? Takes::kModel
                                                                      : Takes::kWord;
         if (type.starts_with("SHELL")) shape.words = {"bash", "zsh", "fish"};
+        if (type.starts_with("CHANGE")) shape.words = {"pause", "resume", "cancel"};
         continue;
       }
       CommandShape::Option described{.names = {}, .help = option->get_description(), .value = {}};

@@ -1,6 +1,7 @@
 // The command line as plain values. Parsing is pure: nothing is printed, asked or opened.
 #pragma once
 
+#include <cstdint>
 #include <expected>
 #include <filesystem>
 #include <optional>
@@ -103,6 +104,23 @@ struct SimulateOptions {
     std::uint64_t seed = 1;
   } synthetic;
 };
+struct PullOptions {
+  std::string source;
+  bool detach = false;  // return at once
+};
+struct PullsOptions {
+  std::string change;  // "pause", "resume", "cancel"; empty: list them
+  std::uint64_t id = 0;
+};
+struct RemoveOptions {
+  std::string model;
+  bool force = false;
+};
+struct PullChildOptions {  // hidden: what the daemon starts for each pull
+  std::string source, key;
+  std::filesystem::path folder;
+  bool discard = false;
+};
 struct VersionOptions {};
 
 using Command =
@@ -110,7 +128,8 @@ using Command =
                  ChatOptions, EmbedOptions, InspectOptions, PlanOptions, ExplainOptions, EventsOptions, TopOptions,
                  DoctorOptions,
                  LogsOptions, ConfigExampleOptions, ConfigCheckOptions, CompletionOptions, ModelNamesOptions,
-                 ReplayOptions, SimulateOptions, VersionOptions>;
+                 ReplayOptions, SimulateOptions, PullOptions, PullsOptions, RemoveOptions, PullChildOptions,
+                 VersionOptions>;
 
 struct Arguments {
   Command command;

@@ -54,6 +54,11 @@ ExitCode run(Context& context, const DoctorOptions& options);
 // config_command.cpp
 ExitCode run(Context& context, const ConfigExampleOptions& options);
 ExitCode run(Context& context, const ConfigCheckOptions& options);
+// pull_command.cpp
+ExitCode run(Context& context, const PullOptions& options);
+ExitCode run(Context& context, const PullsOptions& options);
+ExitCode run(Context& context, const RemoveOptions& options);
+ExitCode run(Context& context, const PullChildOptions& options);
 // replay_command.cpp
 ExitCode run(Context& context, const ReplayOptions& options);
 // simulate_command.cpp

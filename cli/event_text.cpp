@@ -74,6 +74,16 @@ std::string event_text(std::string_view kind, const boost::json::value& datum) {
       out += ": " + release_text(*release);
     return printable(out);
   }
+  if (kind == "pull") {
+    std::string out = fmt::format("pull {:.0f} ({}) is {}", number_of(datum, "id").value_or(0),
+                                  text_of(datum, "source"), text_of(datum, "state"));
+    if (text_of(datum, "state") == "running" && !text_of(datum, "stage").empty()) {
+      out += fmt::format(", {}: {} of {}", text_of(datum, "stage"), to_string(bytes_of(datum, "done")),
+                         to_string(bytes_of(datum, "total")));
+    }
+    if (const std::string error = error_text(datum); !error.empty()) out += ": " + error;
+    return printable(out);
+  }
   if (kind == "progress") {
     std::string out = fmt::format("{}: {}", model, stage_text(text_of(datum, "stage")));
     if (const auto fraction = number_of(datum, "fraction")) out += fmt::format(" {:.0f} %", *fraction * 100);

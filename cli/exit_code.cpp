@@ -32,7 +32,7 @@ std::string_view exit_code_help() {
          "  2    the command line is wrong\n"
          "  3    no daemon answers; start one with: llm-manager serve\n"
          "  4    no such model or file\n"
-         "  5    not enough memory\n"
+         "  5    not enough memory, or no room on the disk\n"
          "  130  interrupted with Ctrl-C\n";
 }
 

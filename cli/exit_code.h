@@ -13,7 +13,7 @@ enum class ExitCode : int {
   kUsage = 2,          // the command line is wrong
   kUnreachable = 3,    // no daemon answers
   kNotFound = 4,       // no such model, file or folder
-  kOutOfMemory = 5,    // it does not fit
+  kOutOfMemory = 5,    // it does not fit, into memory or onto the disk
   kInterrupted = 130,  // Ctrl-C
 };
 

@@ -36,6 +36,7 @@ bool waits(const Command& command) {
          !std::holds_alternative<CompletionOptions>(command) &&
          !std::holds_alternative<ReplayOptions>(command) &&
          !std::holds_alternative<SimulateOptions>(command) &&
+         !std::holds_alternative<PullChildOptions>(command) &&
          !std::holds_alternative<ModelNamesOptions>(command);
 }
 

@@ -5,7 +5,7 @@ debian_packages=(
   git ca-certificates curl python3 openssl pkg-config cmake ninja-build ccache
   clang-19 clang-tidy-19 clang-format-19 lld-19 libclang-rt-19-dev g++
   libboost1.81-dev libboost-json1.81-dev libboost-url1.81-dev libssl-dev libseccomp-dev
-  libyaml-cpp-dev libspdlog-dev libfmt-dev libcli11-dev libsqlite3-dev libncurses-dev
+  libyaml-cpp-dev libspdlog-dev libfmt-dev libcli11-dev libsqlite3-dev zlib1g-dev libncurses-dev
   libhnswlib-dev libopencc-dev prometheus-cpp-dev pybind11-dev
   libgtest-dev libgmock-dev libbenchmark-dev
   python3-flask

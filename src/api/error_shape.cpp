@@ -63,7 +63,7 @@ boost::json::object shaped(const Error& error, Shape shape) {
 }  // namespace
 
 int http_status(const Error& error) {
-  if (lacks_memory(error)) return 507;
+  if (lacks_memory(error) || error.reason == "disk_full") return 507;
   // What the client's request was cancelled by is not always the client.
   if (error.code == ErrorCode::kCancelled && error.reason != "client_gone") return 503;
   return row(error).status;

@@ -21,13 +21,6 @@ namespace json = boost::json;
 constexpr Duration kLongest = std::chrono::hours(24);
 constexpr Duration kHeartbeat = std::chrono::seconds(10);
 
-// Who asks, as decisions and holds name him.
-std::string who(const http::Request& request) {
-  if (const auto name = request.headers.get("X-Client-Name")) return std::string(name->substr(0, 64));
-  return request.peer.kind == http::Peer::Kind::kRemote ? "a client at " + request.peer.address
-                                                        : "a local client";
-}
-
 class Administration {
  public:
   Administration(runtime::Runtime& runtime, const DaemonFacts& facts) : runtime_(runtime), facts_(facts) {}
@@ -59,8 +52,8 @@ class Administration {
     }
     if (choose) co_await runtime_.look_before(*model, true);
     auto subscription = runtime_.events().subscribe();
-    const JobId job = choose ? runtime_.choose(*model, who(exchange.request()))
-                             : runtime_.load(*model, who(exchange.request()), *force);
+    const JobId job = choose ? runtime_.choose(*model, who_asks(exchange.request()))
+                             : runtime_.load(*model, who_asks(exchange.request()), *force);
     if (!*wait) co_return co_await answer_json(exchange, {{"job", job.value()}}, 202);
     const AbandonedUnlessDone guard{runtime_, job};
     if (*stream) co_return co_await stream_load(exchange, *model, job, std::move(subscription));
@@ -90,7 +83,7 @@ class Administration {
       if (!model) co_return co_await answer_error(exchange, model.error());
       target = *std::move(model);
     }
-    const JobId job = runtime_.unload(target, who(exchange.request()), *hold);
+    const JobId job = runtime_.unload(target, who_asks(exchange.request()), *hold);
     // An unload goes on when its client leaves: half of one is nobody's wish.
     co_await runtime_.jobs().wait(job, kLongest);
     const runtime::Job* done = runtime_.jobs().find(job);
@@ -458,6 +451,12 @@ class Administration {
 };
 
 }  // namespace
+
+std::string who_asks(const http::Request& request) {
+  if (const auto name = request.headers.get("X-Client-Name")) return std::string(name->substr(0, 64));
+  return request.peer.kind == http::Peer::Kind::kRemote ? "a client at " + request.peer.address
+                                                        : "a local client";
+}
 
 std::string switch_report(const Switch& change, std::int64_t at_ms) {
   json::object report = to_json(change);

@@ -339,6 +339,28 @@ json::object to_json(const DemandView& demand) {
           {"models", std::move(models)}};
 }
 
+json::object to_json(const runtime::Pull& pull) {
+  json::array models;
+  for (const ModelId& model : pull.models) models.emplace_back(model.str());
+  json::object out{{"id", pull.id},
+                   {"source", pull.source},
+                   {"folder", pull.folder.string()},
+                   {"state", to_string(pull.state)},
+                   {"stage", pull.stage},
+                   {"done", pull.done.count()},
+                   {"total", pull.total.count()},
+                   {"bytes_per_s", pull.rate},
+                   {"left_s", nullptr},
+                   {"who", pull.who},
+                   {"asked_at_ms", pull.asked_at_ms},
+                   {"note", pull.note},
+                   {"error", error_or_null(pull.error)},
+                   {"files", json::value_from(pull.files)},
+                   {"models", std::move(models)}};
+  if (pull.rate > 0) out["left_s"] = static_cast<double>((pull.total - pull.done).count()) / pull.rate;
+  return out;
+}
+
 std::string_view kind_of(const runtime::News& news) {
   struct Visitor {
     std::string_view operator()(const PublishState&) const { return "state"; }
@@ -349,6 +371,7 @@ std::string_view kind_of(const runtime::News& news) {
     std::string_view operator()(const runtime::JobFinished&) const { return "job"; }
     std::string_view operator()(const runtime::ConfigReloaded&) const { return "config"; }
     std::string_view operator()(const Switch&) const { return "switch"; }
+    std::string_view operator()(const runtime::Pull&) const { return "pull"; }
   };
   return std::visit(Visitor(), news);
 }
@@ -390,6 +413,7 @@ json::object to_json(const runtime::Happening& happening) {
       return {{"changes", json::value_from(c.changes)}, {"warnings", json::value_from(c.warnings)}};
     }
     json::object operator()(const Switch& s) const { return to_json(s); }
+    json::object operator()(const runtime::Pull& p) const { return to_json(p); }
   };
   json::object object = std::visit(Visitor(), happening.news);
   object["at_ms"] = happening.at_ms;

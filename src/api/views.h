@@ -30,6 +30,7 @@ boost::json::object to_json(const runtime::Job& job);
 boost::json::object to_json(const Switch& change);
 boost::json::object to_json(const UpstreamView& view, TimePoint now);
 boost::json::object to_json(const DemandView& demand);
+boost::json::object to_json(const runtime::Pull& pull);
 
 // The kind of a happening ("state", "progress", …) and its datum.
 std::string_view kind_of(const runtime::News& news);

@@ -135,6 +135,7 @@ class Daemon {
     http::Router router;
     api::add_inference_routes(router, runtime_);
     api::add_manager_routes(router, runtime_, facts_);
+    api::add_pull_routes(router, runtime_);
     api::add_status_routes(router, runtime_, facts_);
     server_.emplace(executor_, std::move(router), server_options(config));
     auto bound = server_->listen_tcp(address_.host, address_.port);
@@ -243,8 +244,7 @@ std::expected<void, NotStarted> serve(const ServeOptions& options) {
   if (const char* visible = std::getenv("CUDA_VISIBLE_DEVICES")) places.visible_cuda = visible;
   for (const fs::path& folder : options.models) places.model_folders.push_back(fs::absolute(folder));
   // What `scripts/bootstrap` and `pull` fetch lies here.
-  if (loaded->config.model_folders.empty() && fs::is_directory(folders->cache / "models"))
-    places.model_folders.push_back(folders->cache / "models");
+  places.fetched = folders->cache / "models";
 
   asio::io_context context(1);
   Result<void> lived;

@@ -96,9 +96,8 @@ struct ClientPool : std::enable_shared_from_this<ClientPool> {
   Task<Result<std::unique_ptr<Stream>>> open(Deadline deadline) {
     const auto self = shared_from_this();
     if (scratch.empty()) scratch.resize(kScratch);
-    LM_CO_TRY(
-        std::shared_ptr<Socket> socket,
-        co_await connect(executor, options.proxy ? options.proxy->endpoint : endpoint, deadline));
+    LM_CO_TRY(std::shared_ptr<Socket> socket,
+              co_await connect(executor, options.proxy ? options.proxy->endpoint : endpoint, deadline));
     if (endpoint.kind != Endpoint::Kind::kHttps) co_return make_plain_stream(std::move(socket));
     if (options.proxy) LM_CO_TRY_VOID(co_await tunnel(socket, deadline));
     if (!tls) {

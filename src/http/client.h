@@ -104,10 +104,10 @@ class ClientResponse {
 // One thread. Requests that are under way keep what they need alive; destroying the client closes its kept
 // connections.
 //
-// Errors: kUnavailable with reason "connect_failed" (nobody listens, no such name), "proxy_refused", "tls_failed",
-// "connection_lost" or "bad_upstream" (what came is not HTTP, or too large, or was cut); kDeadlineExceeded
-// with reason "connect_timeout", "first_byte_timeout" or "silence_timeout"; kCancelled. Messages name the
-// endpoint.
+// Errors: kUnavailable with reason "connect_failed" (nobody listens, no such name), "proxy_refused",
+// "tls_failed", "connection_lost" or "bad_upstream" (what came is not HTTP, or too large, or was cut);
+// kDeadlineExceeded with reason "connect_timeout", "first_byte_timeout" or "silence_timeout"; kCancelled.
+// Messages name the endpoint.
 class Client {
  public:
   Client(boost::asio::any_io_executor executor, Endpoint endpoint, ClientOptions options = {});

@@ -156,7 +156,8 @@ class Attempt {
                      "bad_upstream");
     }
     from_ = fetched.from;
-    while (streams_ < seams_.tuning.streams && std::ranges::find(taken_, false) != taken_.end()) start_stream();
+    while (streams_ < seams_.tuning.streams && std::ranges::find(taken_, false) != taken_.end())
+      start_stream();
     for (;;) {
       LM_CO_TRY(const auto piece, co_await fetched.response.read());
       if (!piece) break;
@@ -169,8 +170,8 @@ class Attempt {
       there_ += size;
     }
     if (got < map_.length(chunk))
-      co_return fail(ErrorCode::kUnavailable, fmt::format("{} sends less than was asked for", fetched.from.text()),
-                     "bad_upstream");
+      co_return fail(ErrorCode::kUnavailable,
+                     fmt::format("{} sends less than was asked for", fetched.from.text()), "bad_upstream");
     if (auto marked = map_.mark(chunk); !marked) co_return end(marked.error());
     co_return Result<void>();
   }
@@ -271,7 +272,8 @@ Task<Result<bool>> is_as_promised(fs::path path, Promise promise, DownloadSeams 
   if (promise.kind == Promise::Kind::kNothing) co_return true;
   const os::UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat found{};
-  if (!file || ::fstat(file.get(), &found) != 0) co_return fail(disk_error(errno, "opening " + path.string()));
+  if (!file || ::fstat(file.get(), &found) != 0)
+    co_return fail(disk_error(errno, "opening " + path.string()));
   ContentHash hash(promise.kind, Bytes(found.st_size));
   std::vector<char> piece(kPiece);
   Bytes done;

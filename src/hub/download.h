@@ -25,13 +25,13 @@ struct DownloadSeams {
   std::function<void(std::string text)> note;
 };
 
-// Fetches `file` into `part`, with the map of its chunks in `part`.chunks. On return every byte is on the disk
-// (fsync) and as promised. Blocks on the disk: for a process of its own.
+// Fetches `file` into `part`, with the map of its chunks in `part`.chunks. On return every byte is on the
+// disk (fsync) and as promised. Blocks on the disk: for a process of its own.
 //
 // Nothing is fetched twice but for the chunk that each stream was at when the process was killed; a cut
-// connection goes on in the middle of its chunk. A server without ranges is read in one go, from the beginning
-// again where it is cut. A content that is not as promised is thrown away; where a part of it was from an
-// earlier attempt it is fetched anew, once.
+// connection goes on in the middle of its chunk. A server without ranges is read in one go, from the
+// beginning again where it is cut. A content that is not as promised is thrown away; where a part of it was
+// from an earlier attempt it is fetched anew, once.
 //
 // Errors: the fetcher's; kUnavailable "wrong_hash", "changed_meanwhile"; kResourceExhausted "disk_full"; the
 // disk's.

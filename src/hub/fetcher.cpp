@@ -39,7 +39,8 @@ Error refusal(int status, const Address& address, std::string_view said, const h
     error.reason = std::move(reason);
   };
   if (status == 404 || status == 410) is(ErrorCode::kNotFound, "not_found");
-  if (status == 401) is(ErrorCode::kUnauthenticated, "unauthorized");
+  // Not ours to be asked for: whoever talks to the daemon has the right key.
+  if (status == 401) is(ErrorCode::kPermissionDenied, "unauthorized");
   if (status == 403) is(ErrorCode::kPermissionDenied, "forbidden");
   if (status == 429) is(ErrorCode::kResourceExhausted, "rate_limited");
   if (status >= 500) is(ErrorCode::kUnavailable, "server_error");
@@ -57,10 +58,8 @@ struct Fetcher::Impl {
 };
 
 Fetcher::Fetcher(boost::asio::any_io_executor executor, const Surroundings& surroundings)
-    : impl_(std::make_unique<Impl>(Impl{.executor = std::move(executor),
-                                        .surroundings = surroundings,
-                                        .hub = {},
-                                        .clients = {}})) {
+    : impl_(std::make_unique<Impl>(
+          Impl{.executor = std::move(executor), .surroundings = surroundings, .hub = {}, .clients = {}})) {
   if (auto hub = Address::parse(surroundings.hub_url)) impl_->hub = *std::move(hub);
 }
 
@@ -92,9 +91,9 @@ Task<Result<Fetched>> Fetcher::get(Address address, http::Headers headers) {
                                 .body = {},
                                 .interruption = {}};
     LM_CO_TRY(http::ClientResponse response,
-              co_await client->send(std::move(request), {.connect = tuning.silence,
-                                                         .first_byte = tuning.silence,
-                                                         .silence = tuning.silence}));
+              co_await client->send(
+                  std::move(request),
+                  {.connect = tuning.silence, .first_byte = tuning.silence, .silence = tuning.silence}));
     const int status = response.status();
     if (status == 200 || status == 206)
       co_return Fetched{.response = std::move(response), .from = std::move(address)};

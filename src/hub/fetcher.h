@@ -22,7 +22,7 @@ struct Fetched {
 
 // One thread. Must outlive its tasks.
 //
-// Errors: the client's; kNotFound "not_found" (404, 410), kUnauthenticated "unauthorized" (401), kPermissionDenied
+// Errors: the client's; kNotFound "not_found" (404, 410), kPermissionDenied "unauthorized" (401) and
 // "forbidden" (403), kResourceExhausted "rate_limited" (429), kUnavailable "server_error" (5xx),
 // kUnavailable "bad_upstream" (everything else), with retry_after where the server named it.
 class Fetcher {
@@ -39,7 +39,8 @@ class Fetcher {
 
   // Whether another try may end better.
   static bool may_pass(const Error& error);
-  // Waits before the try after `failures` ones in a row: twice as long each time, or what the server asked for.
+  // Waits before the try after `failures` ones in a row: twice as long each time, or what the server asked
+  // for.
   Task<> back_off(int failures, std::optional<Duration> retry_after);
 
  private:

@@ -18,9 +18,9 @@ constexpr std::size_t kLargestList = 16u << 20;
 
 // The order in which one is taken where none was named: what most people want, then what is nearest to it.
 constexpr std::array<std::string_view, 26> kWished = {
-    "Q4_K_M", "Q4_K_S", "Q4_K_L", "Q4_K_XL", "IQ4_XS", "IQ4_NL", "Q4_0",   "Q4_1",   "Q5_K_M",
-    "Q5_K_S", "Q5_0",   "Q5_1",   "Q6_K",    "Q3_K_L", "Q3_K_M", "IQ3_M",  "Q8_0",   "Q3_K_S",
-    "IQ3_XS", "MXFP4",  "Q2_K",   "IQ2_M",   "IQ2_XS", "F16",    "BF16",   "F32"};
+    "Q4_K_M", "Q4_K_S", "Q4_K_L", "Q4_K_XL", "IQ4_XS", "IQ4_NL", "Q4_0",  "Q4_1", "Q5_K_M",
+    "Q5_K_S", "Q5_0",   "Q5_1",   "Q6_K",    "Q3_K_L", "Q3_K_M", "IQ3_M", "Q8_0", "Q3_K_S",
+    "IQ3_XS", "MXFP4",  "Q2_K",   "IQ2_M",   "IQ2_XS", "F16",    "BF16",  "F32"};
 
 std::string upper(std::string_view text) {
   std::string out(text);
@@ -43,7 +43,9 @@ std::string_view base_of(std::string_view path) {
   constexpr std::size_t kPart = 15;
   if (path.size() > kPart) {
     const std::string_view tail = path.substr(path.size() - kPart);
-    const auto digits = [](std::string_view t) { return t.find_first_not_of("0123456789") == std::string_view::npos; };
+    const auto digits = [](std::string_view t) {
+      return t.find_first_not_of("0123456789") == std::string_view::npos;
+    };
     if (tail[0] == '-' && tail.substr(6, 4) == "-of-" && digits(tail.substr(1, 5)) && digits(tail.substr(10)))
       path.remove_suffix(kPart);
   }
@@ -116,9 +118,16 @@ Result<const std::vector<wire::HubFile>*> choose_model(const Models& models, std
 // What an import needs of a checkpoint.
 bool is_of_checkpoint(std::string_view path) {
   if (path.find('/') != std::string_view::npos) return path == "1_Pooling/config.json";
-  constexpr std::array<std::string_view, 10> kNames = {
-      "config.json",          "generation_config.json", "tokenizer.json",    "tokenizer.model", "vocab.txt",
-      "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "modules.json",   "merges.txt"};
+  constexpr std::array<std::string_view, 10> kNames = {"config.json",
+                                                       "generation_config.json",
+                                                       "tokenizer.json",
+                                                       "tokenizer.model",
+                                                       "vocab.txt",
+                                                       "tokenizer_config.json",
+                                                       "special_tokens_map.json",
+                                                       "added_tokens.json",
+                                                       "modules.json",
+                                                       "merges.txt"};
   return std::ranges::find(kNames, path) != kNames.end() || path.ends_with(".safetensors") ||
          path.ends_with(".safetensors.index.json") || path.ends_with(".jinja") || path == "vocab.json";
 }
@@ -136,15 +145,17 @@ Task<Result<Listing>> list_hub(Source source, const Surroundings& surroundings, 
   const auto body = co_await fetcher.read(address, {{"Accept", "application/json"}}, kLargestList);
   if (!body) {
     Error error = body.error();
-    if (error.code == ErrorCode::kUnauthenticated || error.code == ErrorCode::kPermissionDenied) {
+    if (error.code == ErrorCode::kPermissionDenied) {
       // The hub answers so for repositories that do not exist as well.
       error.message +=
           surroundings.hub_token.empty()
-              ? fmt::format("; {} does not exist, or is private or gated: set HF_TOKEN where the daemon is started",
-                            source.name)
-              : fmt::format("; the token in HF_TOKEN may not read {}, or it does not exist: accept its terms on "
-                            "its page",
-                            source.name);
+              ? fmt::format(
+                    "; {} does not exist, or is private or gated: set HF_TOKEN where the daemon is started",
+                    source.name)
+              : fmt::format(
+                    "; the token in HF_TOKEN may not read {}, or it does not exist: accept its terms on "
+                    "its page",
+                    source.name);
     }
     if (error.code == ErrorCode::kNotFound)
       error.message = fmt::format("{} has no repository {} with a revision {}", surroundings.hub_url,
@@ -157,8 +168,8 @@ Task<Result<Listing>> list_hub(Source source, const Surroundings& surroundings, 
   const std::string& revision = repository.commit.empty() ? source.revision : repository.commit;
   Listing listing;
   for (const wire::HubFile& file : chosen) {
-    LM_CO_TRY(Address from, Address::parse(fmt::format("{}/{}/resolve/{}/{}", surroundings.hub_url, source.name,
-                                                       http::percent_encode(revision, true),
+    LM_CO_TRY(Address from, Address::parse(fmt::format("{}/{}/resolve/{}/{}", surroundings.hub_url,
+                                                       source.name, http::percent_encode(revision, true),
                                                        http::percent_encode(file.path, true))));
     listing.files.push_back({.path = source.name + "/" + file.path,
                              .address = std::move(from),
@@ -178,7 +189,8 @@ Task<Result<Listing>> list_ollama(Source source, const Surroundings& surrounding
   if (!body) {
     Error error = body.error();
     if (error.code == ErrorCode::kNotFound)
-      error.message = fmt::format("{} has no model {} with the tag {}", registry, source.name, source.revision);
+      error.message =
+          fmt::format("{} has no model {} with the tag {}", registry, source.name, source.revision);
     co_return fail(std::move(error));
   }
   LM_CO_TRY(const std::vector<wire::OllamaLayer> layers, wire::decode_ollama_manifest(*body));
@@ -296,7 +308,8 @@ Bytes Listing::total() const {
   return sum;
 }
 
-Result<std::vector<wire::HubFile>> choose_files(const std::vector<wire::HubFile>& files, std::string_view pick) {
+Result<std::vector<wire::HubFile>> choose_files(const std::vector<wire::HubFile>& files,
+                                                std::string_view pick) {
   Models models;
   std::vector<wire::HubFile> projectors, checkpoint;
   for (const wire::HubFile& file : files) {
@@ -311,7 +324,8 @@ Result<std::vector<wire::HubFile>> choose_files(const std::vector<wire::HubFile>
   if (models.empty()) {
     const bool has_weights =
         std::ranges::any_of(checkpoint, [](const auto& file) { return file.path.ends_with(".safetensors"); });
-    if (!has_weights) return nothing("the repository has neither a GGUF file nor a checkpoint in safetensors");
+    if (!has_weights)
+      return nothing("the repository has neither a GGUF file nor a checkpoint in safetensors");
     if (!pick.empty())
       return nothing(fmt::format("the repository has no GGUF file, so no {}: pull it without", pick));
     return checkpoint;

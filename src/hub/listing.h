@@ -30,13 +30,14 @@ struct Listing {
   Bytes total() const;
 };
 
-// Asks the source's server. kNotFound "not_found" names what there is instead; kUnauthenticated and
-// kPermissionDenied say which variable holds the key; kFailedPrecondition "no_registry".
+// Asks the source's server. kNotFound "not_found" names what there is instead; kPermissionDenied
+// "unauthorized" and "forbidden" say which variable holds the key; kFailedPrecondition "no_registry".
 Task<Result<Listing>> list_source(Source source, const Surroundings& surroundings, Fetcher& fetcher);
 
 // Which of a repository's files are meant by `pick` (a quantisation, a file's path, or empty): all parts of a
 // split file, and the projector where there is one. Where there is no GGUF file, those of the checkpoint.
 // kNotFound, kInvalidArgument. Pure.
-Result<std::vector<wire::HubFile>> choose_files(const std::vector<wire::HubFile>& files, std::string_view pick);
+Result<std::vector<wire::HubFile>> choose_files(const std::vector<wire::HubFile>& files,
+                                                std::string_view pick);
 
 }  // namespace lm::hub

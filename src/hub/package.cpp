@@ -8,9 +8,9 @@
 #include <memory>
 #include <optional>
 #include <unistd.h>
+#include <zlib.h>
 
 #include <fmt/format.h>
-#include <zlib.h>
 
 #include "hub/source.h"
 #include "os/file.h"
@@ -30,8 +30,8 @@ std::unexpected<Error> no_tarball(const std::string& why) {
 
 bool is_of_a_model(std::string_view path) {
   if (path == "package.json" || path == "package-lock.json") return false;
-  constexpr std::array<std::string_view, 7> kEndings = {".gguf", ".safetensors", ".json", ".txt",
-                                                        ".model", ".jinja",      ".part"};
+  constexpr std::array<std::string_view, 7> kEndings = {".gguf",  ".safetensors", ".json", ".txt",
+                                                        ".model", ".jinja",       ".part"};
   return std::ranges::any_of(kEndings, [&](std::string_view ending) { return path.ends_with(ending); });
 }
 
@@ -81,8 +81,7 @@ class Unpacking {
       LM_TRY_VOID(take(wanted ? std::optional(path) : std::nullopt, Bytes(*size)));
       if (wanted) files.push_back({.path = std::move(path), .size = Bytes(*size)});
     }
-    if (files.empty())
-      return fail(ErrorCode::kNotFound, "the package has no files of a model", "not_found");
+    if (files.empty()) return fail(ErrorCode::kNotFound, "the package has no files of a model", "not_found");
     return files;
   }
 

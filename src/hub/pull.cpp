@@ -133,13 +133,14 @@ class Pull {
       needed += file.size - already_there(file, part_of(file), surroundings_.tuning.chunk);
     }
     if (needed == Bytes() || needed + kMargin <= free) return {};
-    return fail(Error{.code = ErrorCode::kResourceExhausted,
-                      .message = fmt::format("{} has {} free, and {} are needed: make room there, or name another "
-                                             "folder in model_folders",
-                                             order_.folder.string(), to_string(free), to_string(needed + kMargin)),
-                      .reason = "disk_full",
-                      .fields = {{"needed", (needed + kMargin).count()}, {"free", free.count()}},
-                      .retry_after = {}});
+    return fail(
+        Error{.code = ErrorCode::kResourceExhausted,
+              .message = fmt::format("{} has {} free, and {} are needed: make room there, or name another "
+                                     "folder in model_folders",
+                                     order_.folder.string(), to_string(free), to_string(needed + kMargin)),
+              .reason = "disk_full",
+              .fields = {{"needed", (needed + kMargin).count()}, {"free", free.count()}},
+              .retry_after = {}});
   }
 
   // Whole and as promised; where nothing was promised nobody can know.
@@ -228,11 +229,10 @@ Result<void> discard(const PullOrder& order) {
 }
 
 int pull_child(const PullOrder& order) {
-  const Surroundings surroundings =
-      Surroundings::read([](const char* name) -> std::optional<std::string> {
-        const char* value = std::getenv(name);
-        return value == nullptr ? std::nullopt : std::optional<std::string>(value);
-      });
+  const Surroundings surroundings = Surroundings::read([](const char* name) -> std::optional<std::string> {
+    const char* value = std::getenv(name);
+    return value == nullptr ? std::nullopt : std::optional<std::string>(value);
+  });
   boost::asio::io_context context(1);
   Gate gate(context.get_executor());
   int code = 1;

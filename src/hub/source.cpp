@@ -50,7 +50,8 @@ Result<Source> parse_hub(std::string_view all, std::string_view rest) {
     source.pick = rest.substr(colon + 1);
     rest = rest.substr(0, colon);
     if (!is_safe_path(source.pick))
-      return wrong(all, "what follows the second colon is a quantisation (Q4_K_M) or a file of the repository");
+      return wrong(all,
+                   "what follows the second colon is a quantisation (Q4_K_M) or a file of the repository");
   }
   const std::size_t slash = rest.find('/');
   if (slash == std::string_view::npos || !is_name(rest.substr(0, slash)) || !is_name(rest.substr(slash + 1)))
@@ -78,7 +79,8 @@ Result<Source> parse_ollama(std::string_view all, std::string_view rest) {
   }
   if (parts.size() > 2 || !std::ranges::all_of(parts, is_name))
     return wrong(all, "a model of Ollama's registry is NAME[:TAG] or NAMESPACE/NAME[:TAG]");
-  source.name = parts.size() == 2 ? fmt::format("{}/{}", parts[0], parts[1]) : fmt::format("library/{}", parts[0]);
+  source.name =
+      parts.size() == 2 ? fmt::format("{}/{}", parts[0], parts[1]) : fmt::format("library/{}", parts[0]);
   return source;
 }
 
@@ -106,11 +108,8 @@ Result<Source> parse_address(std::string_view all) {
   if (const auto endpoint = http::Endpoint::parse(all.substr(0, query)); !endpoint)
     return wrong(all, endpoint.error().message);
   if (all.find('#') != std::string_view::npos) return wrong(all, "an address to fetch has no #");
-  return Source{.kind = Source::Kind::kAddress,
-                .host = {},
-                .name = std::string(all),
-                .pick = {},
-                .revision = {}};
+  return Source{
+      .kind = Source::Kind::kAddress, .host = {}, .name = std::string(all), .pick = {}, .revision = {}};
 }
 
 }  // namespace
@@ -138,7 +137,8 @@ Result<Source> parse_source(std::string_view text) {
   if (text.starts_with("npm:")) return parse_npm(text, text.substr(4));
   if (text.starts_with("https://") || text.starts_with("http://")) return parse_address(text);
   if (const std::size_t slash = text.find('/'); slash != std::string_view::npos && parse_hub(text, text))
-    return wrong(text, fmt::format("say where from: hf:{0} for Hugging Face, ollama:{0} for Ollama's registry", text));
+    return wrong(
+        text, fmt::format("say where from: hf:{0} for Hugging Face, ollama:{0} for Ollama's registry", text));
   return wrong(text, fmt::format("a source is written {}", kForms));
 }
 

@@ -2,8 +2,8 @@
 
 #include <charconv>
 
-#include "hub/address.h"
 #include "http/target.h"
+#include "hub/address.h"
 #include "os/file.h"
 
 namespace lm::hub {
@@ -15,7 +15,8 @@ constexpr std::string_view kHub = "https://huggingface.co";
 constexpr std::string_view kOllamaRegistry = "https://registry.ollama.ai";
 
 std::string trimmed(std::string_view text) {
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ' || text.back() == '/'))
+  while (!text.empty() &&
+         (text.back() == '\n' || text.back() == '\r' || text.back() == ' ' || text.back() == '/'))
     text.remove_suffix(1);
   while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
   return std::string(text);
@@ -76,7 +77,8 @@ bool is_excepted(std::string_view list, const std::string& host) {
   bool found = false;
   http::for_each_token(list, [&](std::string_view entry) {
     if (entry == "*") found = true;
-    if (const std::size_t colon = entry.rfind(':'); colon != std::string_view::npos && entry.find(':') == colon)
+    if (const std::size_t colon = entry.rfind(':');
+        colon != std::string_view::npos && entry.find(':') == colon)
       entry = entry.substr(0, colon);
     while (entry.starts_with('.')) entry.remove_prefix(1);
     if (entry.empty() || host.size() < entry.size()) return;
@@ -146,15 +148,32 @@ Result<std::optional<http::Proxy>> Surroundings::proxy_for(const http::Endpoint&
 }
 
 const std::vector<std::string>& variables_of_pulls() {
-  static const std::vector<std::string> kNames = {
-      "HOME",        "PATH",        "LANG",
-      "HF_ENDPOINT", "HF_TOKEN",    "HUGGING_FACE_HUB_TOKEN",
-      "HF_HOME",     "http_proxy",  "LLM_MANAGER_OLLAMA_REGISTRY",
-      "HTTP_PROXY",  "https_proxy", "NPM_CONFIG_REGISTRY",
-      "HTTPS_PROXY", "all_proxy",   "npm_config_registry",
-      "ALL_PROXY",   "no_proxy",    "NPM_CONFIG_USERCONFIG",
-      "NO_PROXY",    "SSL_CERT_DIR", "npm_config_userconfig",
-      "SSL_CERT_FILE", "LLM_MANAGER_PULL_TUNING", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"};
+  static const std::vector<std::string> kNames = {"HOME",
+                                                  "PATH",
+                                                  "LANG",
+                                                  "HF_ENDPOINT",
+                                                  "HF_TOKEN",
+                                                  "HUGGING_FACE_HUB_TOKEN",
+                                                  "HF_HOME",
+                                                  "http_proxy",
+                                                  "LLM_MANAGER_OLLAMA_REGISTRY",
+                                                  "HTTP_PROXY",
+                                                  "https_proxy",
+                                                  "NPM_CONFIG_REGISTRY",
+                                                  "HTTPS_PROXY",
+                                                  "all_proxy",
+                                                  "npm_config_registry",
+                                                  "ALL_PROXY",
+                                                  "no_proxy",
+                                                  "NPM_CONFIG_USERCONFIG",
+                                                  "NO_PROXY",
+                                                  "SSL_CERT_DIR",
+                                                  "npm_config_userconfig",
+                                                  "SSL_CERT_FILE",
+                                                  "LLM_MANAGER_PULL_TUNING",
+                                                  "ASAN_OPTIONS",
+                                                  "UBSAN_OPTIONS",
+                                                  "TSAN_OPTIONS"};
   return kNames;
 }
 

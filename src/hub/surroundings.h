@@ -20,7 +20,7 @@ namespace lm::hub {
 struct Tuning {
   Bytes chunk = mib(8);  // what one request asks for, and the most that an interruption of a stream costs
   int streams = 4;
-  int attempts = 8;  // in a row without a byte
+  int attempts = 8;                                   // in a row without a byte
   Duration backoff = std::chrono::milliseconds(500);  // doubled each time, at most kLongestBackoff
   Duration silence = std::chrono::seconds(30);
 };

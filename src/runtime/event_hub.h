@@ -15,6 +15,7 @@
 #include "base/latch.h"
 #include "base/result.h"
 #include "domain/command.h"
+#include "runtime/pulls.h"
 
 namespace lm::runtime {
 
@@ -51,7 +52,7 @@ struct ConfigReloaded {
 };
 
 using News = std::variant<PublishState, Progress, PhasesMeasured, Decision, ImportProgressed, JobFinished,
-                          ConfigReloaded, Switch>;
+                          ConfigReloaded, Switch, Pull>;
 
 struct Happening {
   std::uint64_t id = 0;  // counts up from 1 in a daemon's life

@@ -12,6 +12,7 @@
 #include "store/decisions.h"
 #include "store/desired.h"
 #include "store/footprints.h"
+#include "store/pulls.h"
 #include "store/switches.h"
 
 namespace lm::runtime {
@@ -83,7 +84,8 @@ struct Records::Impl {
         decisions(*database),
         desired(*database),
         deaths(*database),
-        switches(*database) {}
+        switches(*database),
+        pulls(*database) {}
 
   std::unique_ptr<store::Database> database;
   std::vector<std::string> warnings;
@@ -92,6 +94,7 @@ struct Records::Impl {
   store::Desired desired;
   store::DeathTally deaths;
   store::Switches switches;
+  store::Pulls pulls;
 };
 
 Records::Records(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -195,6 +198,34 @@ std::vector<std::string> Records::switches(std::size_t limit) const {
   }
   for (const store::SwitchRecord& record : *records) reports.push_back(record.report);
   return reports;
+}
+
+std::int64_t Records::add_pull(const store::PullRecord& record) {
+  const auto id = impl_->pulls.add(record);
+  note(id, "a pull");
+  return id.value_or(0);
+}
+
+void Records::update_pull(const store::PullRecord& record) {
+  note(impl_->pulls.update(record), "what became of a pull");
+}
+
+std::vector<store::PullRecord> Records::pulls() const {
+  auto records = impl_->pulls.all();
+  if (!records) log::warning("the pulls could not be read: {}", records.error().message);
+  return records ? *std::move(records) : std::vector<store::PullRecord>();
+}
+
+void Records::add_file(const store::PulledFileRecord& file) {
+  note(impl_->pulls.add_file(file), "a pulled file");
+}
+
+void Records::forget_file(const std::string& path) {
+  note(impl_->pulls.forget_file(path), "the end of a pulled file");
+}
+
+bool Records::was_pulled(const std::string& path) const {
+  return impl_->pulls.has_file(path).value_or(false);
 }
 
 void Records::died(const ModelId& model, std::string_view how) {

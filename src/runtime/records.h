@@ -11,6 +11,7 @@
 
 #include "base/result.h"
 #include "domain/command.h"
+#include "store/pulls.h"
 
 namespace lm::runtime {
 
@@ -45,6 +46,15 @@ class Records {
   void switched(const std::string& report, std::int64_t at_ms);
   // Reports, newest first.
   std::vector<std::string> switches(std::size_t limit) const;
+
+  // ---- pulls
+  // The id that it got; 0 where it could not be written.
+  std::int64_t add_pull(const store::PullRecord& record);
+  void update_pull(const store::PullRecord& record);
+  std::vector<store::PullRecord> pulls() const;
+  void add_file(const store::PulledFileRecord& file);
+  void forget_file(const std::string& path);
+  bool was_pulled(const std::string& path) const;
 
   // A worker's death or a failed load.
   void died(const ModelId& model, std::string_view how);

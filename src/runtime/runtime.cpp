@@ -174,6 +174,11 @@ struct Runtime::Impl {
     sampler.sample();
     run(sampler.keep_sampling());
     run(keep_looking());
+    make_pulls();
+    pulls->begin();
+    std::error_code missing;
+    if (std::filesystem::exists(places.fetched / ".pull" / kRemoved, missing))
+      pulls->discard(places.fetched, std::string(kRemoved));
     // Those that answer are listed from the first request on; the others are, as soon as they do.
     co_await upstreams->wait_until_seen(std::chrono::seconds(1));
     co_return Result<void>();
@@ -284,7 +289,11 @@ struct Runtime::Impl {
 
   // The configuration's word about models, devices and policy.
   void apply(const config::Config& config) {
-    Inventory inventory = take_inventory(config, places.model_folders, places.imports);
+    std::vector<std::filesystem::path> folders = places.model_folders;
+    std::error_code missing;
+    if (config.model_folders.empty() && std::filesystem::is_directory(places.fetched, missing))
+      folders.push_back(places.fetched);
+    Inventory inventory = take_inventory(config, folders, places.imports);
     for (Model& model : inventory.models) {
       const Error* failed = imports.failure(model.artifact.path);
       if (failed != nullptr && model.problem && model.problem->reason == "importing") model.problem = *failed;
@@ -332,6 +341,43 @@ struct Runtime::Impl {
     }
     apply(loaded.config);
     runner->run(FinishJob{import_job, std::move(error), {}});
+  }
+
+  // Looks at the model folders again; what came and went, in words.
+  std::vector<std::string> rescan() {
+    const std::set<ModelId> before = local_ids();
+    apply(loaded.config);
+    return told_changes(before);
+  }
+
+  std::vector<std::string> told_changes(const std::set<ModelId>& before) const {
+    std::vector<std::string> changes;
+    const std::set<ModelId> now = local_ids();
+    for (const ModelId& model : now)
+      if (!before.contains(model)) changes.push_back(fmt::format("{} is there now", model.str()));
+    for (const ModelId& model : before)
+      if (!now.contains(model)) changes.push_back(fmt::format("{} is gone", model.str()));
+    return changes;
+  }
+
+  void make_pulls() {
+    pulls = std::make_unique<Pulls>(
+        PullsSeams{.executor = executor,
+                   .clock = clock,
+                   // This very program, even where another one lies at its path by now.
+                   .program = "/proc/self/exe",
+                   .records = *records,
+                   .publish = [this](const Pull& pull) { hub.publish(pull); },
+                   .arrived = [this](const std::vector<std::string>& files) { return models_of(files); }});
+  }
+
+  std::vector<ModelId> models_of(const std::vector<std::string>& files) {
+    if (auto changes = rescan(); !changes.empty()) hub.publish(ConfigReloaded{std::move(changes), warnings});
+    std::vector<ModelId> models;
+    for (const Model& model : local_models) {
+      if (std::ranges::find(files, model.artifact.path.string()) != files.end()) models.push_back(model.id);
+    }
+    return models;
   }
 
   std::set<ModelId> local_ids() const {
@@ -452,6 +498,7 @@ struct Runtime::Impl {
   IdleCheckpoints checkpoints;
   Imports imports;
   JobId import_job;  // of the import under way
+  std::unique_ptr<Pulls> pulls;
   std::unique_ptr<backend::Workers> workers;
   std::shared_ptr<backend::Upstreams> upstreams;
   std::unique_ptr<CommandRunner> runner;
@@ -475,6 +522,7 @@ Task<void> Runtime::stop(Duration drain) {
   if (impl.runner == nullptr) co_return;
   impl.imports.stop();
   impl.keeper.prepare_close();
+  if (impl.pulls) impl.pulls->stop();
   impl.loop.post(ShutdownBegan{impl.clock.now() + drain});
   // The arbiter's own deadlines end the drain; what is added is for workers that die hard.
   const Latch finished = impl.runner->shut_down();
@@ -633,6 +681,50 @@ void Runtime::abandon(JobId job) {
   impl_->jobs.abandon(job);
 }
 
+Result<std::uint64_t> Runtime::pull(const std::string& source, std::string who) {
+  const std::vector<std::string>& wished = impl_->loaded.config.model_folders;
+  return impl_->pulls->start(
+      source, wished.empty() ? impl_->places.fetched : std::filesystem::path(wished.front()), std::move(who));
+}
+
+Pulls& Runtime::pulls() {
+  return *impl_->pulls;
+}
+
+Result<RemovedFiles> Runtime::remove(const ModelId& id, bool force) {
+  const Model* model = impl_->catalog.find(id);
+  if (model == nullptr || model->remote) {
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("{} is no file of ours: its server has it, and removes it", id.str()),
+                "not_a_file");
+  }
+  // Nothing runs between this look and the files' end, so no load can begin on them: that is what makes it
+  // more than a glance. The arbiter hears of the model's end as of any that is not listed any more.
+  const Snapshot now = snapshot();
+  const auto view = std::ranges::find(now.models, id, [](const ModelView& v) { return v.model.id; });
+  if (view != now.models.end() && view->instance && view->state != PublishedState::kUnloaded &&
+      view->state != PublishedState::kFailed) {
+    return fail(ErrorCode::kFailedPrecondition,
+                fmt::format("{0} is {1}: llm-manager unload {0} first", id.str(), to_string(view->state)),
+                "model_loaded");
+  }
+  LM_TRY(
+      RemovedFiles removed,
+      put_aside(*model, impl_->local_models,
+                {.own_folder = impl_->places.fetched,
+                 .was_pulled = [this](const std::string& path) { return impl_->records->was_pulled(path); },
+                 .force = force}));
+  for (const std::string& file : removed.files) {
+    log::info("{} is removed", file);
+    impl_->records->forget_file(file);
+  }
+  if (auto changes = impl_->rescan(); !changes.empty())
+    impl_->hub.publish(ConfigReloaded{std::move(changes), impl_->warnings});
+  for (const std::filesystem::path& folder : removed.aside)
+    impl_->pulls->discard(folder, std::string(kRemoved));
+  return removed;
+}
+
 Task<Result<backend::Inspection>> Runtime::inspect(std::filesystem::path path) {
   LoadOptions options;
   const auto places = core::candidates(options, {}, impl_->all_devices());
@@ -686,12 +778,8 @@ Result<ConfigReloaded> Runtime::reload() {
   impl_->remote.name(impl_->loaded.config.rpc_servers);
   impl_->imports.forget_failures();
   impl_->apply(impl_->loaded.config);
-  const std::set<ModelId> models_now = impl_->local_ids();
-  for (const ModelId& model : models_now)
-    if (!models_before.contains(model)) news.changes.push_back(fmt::format("{} is there now", model.str()));
-  for (const ModelId& model : models_before)
-    if (!models_now.contains(model)) news.changes.push_back(fmt::format("{} is gone", model.str()));
   if (before.rpc_servers != impl_->loaded.config.rpc_servers) impl_->run(impl_->look_again());
+  std::ranges::move(impl_->told_changes(models_before), std::back_inserter(news.changes));
   const config::Config& now = impl_->loaded.config;
   if (before.ollama != now.ollama || before.providers != now.providers || before.commands != now.commands)
     impl_->watch_upstreams(now);

@@ -24,7 +24,9 @@
 #include "runtime/event_hub.h"
 #include "runtime/jobs.h"
 #include "runtime/lease.h"
+#include "runtime/pulls.h"
 #include "runtime/records.h"
+#include "runtime/removal.h"
 #include "runtime/state_keeper.h"
 
 namespace lm::runtime {
@@ -41,6 +43,9 @@ struct Places {
   std::filesystem::path recording;                   // the event log; empty: none is written
   std::string nvml = "libnvidia-ml.so.1";            // NVIDIA's driver library; empty: none
   std::optional<std::string> visible_cuda{};         // CUDA_VISIBLE_DEVICES, which workers inherit
+  // Where models are fetched to; looked into where the configuration names no model folders. Where it does,
+  // models are pulled into the first of them.
+  std::filesystem::path fetched{};
 };
 
 // Where a request for an upstream's model goes.
@@ -116,6 +121,14 @@ class Runtime {
   JobId choose(ModelId model, std::string who);
   // The one who waited for the job has left.
   void abandon(JobId job);
+
+  // ---- models from elsewhere
+  // A pull of that source: Pulls::start, into the folder that the configuration wants.
+  Result<std::uint64_t> pull(const std::string& source, std::string who);
+  Pulls& pulls();
+  // The model's files are gone when this returns. Refuses while any instance of the model is in memory or on
+  // its way there ("model_loaded"); else as put_aside.
+  Result<RemovedFiles> remove(const ModelId& model, bool force);
 
   Task<Result<backend::Inspection>> inspect(std::filesystem::path path);
   // What a load of this model of ours would come to now, with other options where they are given. Errors: those

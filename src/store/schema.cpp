@@ -55,6 +55,27 @@ CREATE TABLE switches (
   report TEXT NOT NULL
 ) STRICT;
 )sql",
+    // 1 → 2
+    R"sql(
+CREATE TABLE pulls (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  source TEXT NOT NULL,
+  folder TEXT NOT NULL,
+  key TEXT NOT NULL,
+  state TEXT NOT NULL,
+  who TEXT NOT NULL,
+  asked_ms INTEGER NOT NULL,
+  done INTEGER NOT NULL,
+  total INTEGER NOT NULL,
+  error TEXT NOT NULL
+) STRICT;
+CREATE TABLE pulled_files (
+  path TEXT PRIMARY KEY,
+  source TEXT NOT NULL,
+  hash TEXT NOT NULL,
+  size INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+)sql",
 };
 
 }  // namespace

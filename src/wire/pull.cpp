@@ -16,10 +16,8 @@ struct Encoder {
     return {{"kind", "listed"}, {"files", std::move(files)}, {"total", m.total.count()}};
   }
   json::object operator()(const PullProgressed& m) const {
-    return {{"kind", "progress"},
-            {"stage", utf8(m.stage)},
-            {"done", m.done.count()},
-            {"total", m.total.count()}};
+    return {
+        {"kind", "progress"}, {"stage", utf8(m.stage)}, {"done", m.done.count()}, {"total", m.total.count()}};
   }
   json::object operator()(const PullNoted& m) const { return {{"kind", "note"}, {"text", utf8(m.text)}}; }
   json::object operator()(const PullSucceeded& m) const {
@@ -101,9 +99,8 @@ Result<PullMessage> decode_pull(std::string_view line) {
     return message;
   }
   if (kind == "progress") {
-    return PullProgressed{.stage = text(object, "stage"),
-                          .done = bytes(object, "done"),
-                          .total = bytes(object, "total")};
+    return PullProgressed{
+        .stage = text(object, "stage"), .done = bytes(object, "done"), .total = bytes(object, "total")};
   }
   if (kind == "note") return PullNoted{text(object, "text")};
   if (kind == "done") {

@@ -1,0 +1,63 @@
+#include "hub/source.h"
+
+#include <gtest/gtest.h>
+
+namespace lm::hub {
+namespace {
+
+std::string full(std::string_view text) {
+  const auto source = parse_source(text);
+  return source ? source->text() : "wrong: " + source.error().reason;
+}
+
+TEST(Source, KnowsEveryForm) {
+  EXPECT_EQ(full("hf:Qwen/Qwen3-8B-GGUF"), "hf:Qwen/Qwen3-8B-GGUF@main");
+  EXPECT_EQ(full("hf:Qwen/Qwen3-8B-GGUF:Q4_K_M@refs/pr/3"), "hf:Qwen/Qwen3-8B-GGUF:Q4_K_M@refs/pr/3");
+  EXPECT_EQ(full("hf:a/b:Q8_0/part-00001-of-00002.gguf"), "hf:a/b:Q8_0/part-00001-of-00002.gguf@main");
+  EXPECT_EQ(full("ollama:llama3.2"), "ollama:library/llama3.2:latest");
+  EXPECT_EQ(full("ollama:someone/model:7b"), "ollama:someone/model:7b");
+  EXPECT_EQ(full("ollama:reg.example:5000/someone/model:7b"), "ollama:reg.example:5000/someone/model:7b");
+  EXPECT_EQ(full("npm:thing@1.2.3"), "npm:thing@1.2.3");
+  EXPECT_EQ(full("npm:@scope/thing@1.2.3-rc.1"), "npm:@scope/thing@1.2.3-rc.1");
+  EXPECT_EQ(full("https://example.org/a/b.gguf?x=1"), "https://example.org/a/b.gguf?x=1");
+}
+
+TEST(Source, RefusesWhatIsNone) {
+  for (const std::string_view text : {"",
+                                      "hf:",
+                                      "hf:alone",
+                                      "hf:a/b/c",
+                                      "hf:a/b:",
+                                      "hf:a/b@",
+                                      "hf:a/b:../x.gguf",
+                                      "hf:../b",
+                                      "hf:a b/c",
+                                      "ollama:",
+                                      "ollama:a/b/c/d",
+                                      "ollama:x:",
+                                      "npm:thing",
+                                      "npm:@1.0",
+                                      "npm:@scope@1",
+                                      "https://",
+                                      "ftp://x/y",
+                                      "https://user:pass@host/x.gguf",
+                                      "https://host/x#y",
+                                      "qwen3",
+                                      "hf:a/b\n"}) {
+    EXPECT_EQ(full(text), "wrong: bad_source") << text;
+  }
+  EXPECT_NE(parse_source("Qwen/Qwen3-8B-GGUF").error().message.find("hf:Qwen/Qwen3-8B-GGUF"),
+            std::string::npos);
+}
+
+TEST(Source, PathsStayInside) {
+  for (const std::string_view good : {"a.gguf", "a/b/c d.gguf", "模型.gguf"})
+    EXPECT_TRUE(is_safe_path(good)) << good;
+  for (const std::string_view bad :
+       {"", "/a", "a//b", "../a", "a/../b", "a/.b", ".", "a\\b", "a\nb", "a/", "1/2/3/4/5/6/7/8/9"})
+    EXPECT_FALSE(is_safe_path(bad)) << bad;
+  EXPECT_FALSE(is_safe_path(std::string(201, 'a')));
+}
+
+}  // namespace
+}  // namespace lm::hub

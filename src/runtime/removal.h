@@ -1,0 +1,39 @@
+// Removing a model's files: which ones go, and what speaks against it. Looks at the disk and moves files
+// within it; removing them takes its time and is somebody else's.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "domain/model.h"
+
+namespace lm::runtime {
+
+struct RemovalRules {
+  // Everything in there was fetched and may go: the cache.
+  std::filesystem::path own_folder;
+  // Whether a pull has written that file.
+  std::function<bool(const std::string& path)> was_pulled;
+  bool force = false;  // also what nobody has pulled, and what the configuration names
+};
+
+struct RemovedFiles {
+  std::vector<std::string> files;
+  std::vector<std::string> kept;  // that another model uses
+  Bytes size;
+  // Where they were put aside, each a folder whose ".pull/removed" can be emptied.
+  std::vector<std::filesystem::path> aside;
+};
+
+// Puts the files of `model` aside (its parts, and its projector where no other of `all` uses it), so that
+// they are gone for everybody who looks. All or nothing but for a disk that fails in the middle.
+//
+// kFailedPrecondition "in_use": another model is made of the same file; "configured": the configuration names
+// it; kPermissionDenied "not_pulled": no pull has written it; kNotFound where no file is there.
+Result<RemovedFiles> put_aside(const Model& model, const std::vector<Model>& all, const RemovalRules& rules);
+
+}  // namespace lm::runtime

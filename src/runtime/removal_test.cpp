@@ -1,0 +1,96 @@
+#include "runtime/removal.h"
+
+#include <fstream>
+#include <set>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "os/testing/run.h"
+
+namespace lm::runtime {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::ElementsAre;
+
+class RemovalTest : public ::testing::Test {
+ protected:
+  fs::path file(const std::string& name, const std::string& text = "12345") {
+    const fs::path path = folder_.path() / name;
+    fs::create_directories(path.parent_path());
+    std::ofstream(path) << text;
+    return path;
+  }
+  static Model model(const std::string& id, const fs::path& path, const fs::path& projector = {}) {
+    Model made;
+    made.id = ModelId(id);
+    made.artifact.path = path;
+    made.artifact.projector = projector;
+    made.origin = path.parent_path().string();
+    return made;
+  }
+  Result<RemovedFiles> remove(const Model& model, const std::vector<Model>& all, bool force = false) {
+    return put_aside(model, all,
+                     {.own_folder = folder_.path() / "own",
+                      .was_pulled = [this](const std::string& path) { return pulled_.contains(path); },
+                      .force = force});
+  }
+  std::string reason(const Result<RemovedFiles>& removed) {
+    return removed ? "done" : removed.error().reason;
+  }
+
+  os::testing::TemporaryFolder folder_;
+  std::set<std::string> pulled_;
+};
+
+TEST_F(RemovalTest, TakesAllPartsAndEmptyFolders) {
+  const fs::path one = file("own/a/b/m-00001-of-00002.gguf"), two = file("own/a/b/m-00002-of-00002.gguf");
+  const fs::path other = file("own/a/x.gguf");
+  const auto removed = remove(model("m", one), {model("m", one), model("x", other)});
+  ASSERT_TRUE(removed);
+  EXPECT_THAT(removed->files, ElementsAre(one.string(), two.string()));
+  EXPECT_EQ(removed->size, Bytes(10));
+  EXPECT_THAT(removed->aside, ElementsAre(folder_.path() / "own"));
+  EXPECT_FALSE(fs::exists(folder_.path() / "own/a/b"));
+  EXPECT_TRUE(fs::exists(other));
+  EXPECT_TRUE(fs::exists(folder_.path() / "own/.pull/removed/m-00001-of-00002.gguf"));
+}
+
+TEST_F(RemovalTest, LeavesWhatOthersUse) {
+  const fs::path a = file("own/a.gguf"), b = file("own/b.gguf"), eye = file("own/mmproj.gguf");
+  const std::vector<Model> all = {model("a", a, eye), model("b", b, eye), model("b-long", b, eye)};
+  const auto removed = remove(all[0], all);
+  ASSERT_TRUE(removed);
+  EXPECT_THAT(removed->files, ElementsAre(a.string()));
+  EXPECT_THAT(removed->kept, ElementsAre(eye.string()));
+  EXPECT_TRUE(fs::exists(eye));
+  EXPECT_EQ(reason(remove(all[1], all)), "in_use");
+  EXPECT_EQ(reason(remove(all[1], all, true)), "in_use");
+  const std::vector<Model> last = {all[1]};
+  EXPECT_THAT(remove(last[0], last)->files, ElementsAre(b.string(), eye.string()));
+}
+
+TEST_F(RemovalTest, TouchesNothingThatNobodyPulled) {
+  const fs::path mine = file("elsewhere/mine.gguf");
+  const Model found = model("mine", mine);
+  EXPECT_EQ(reason(remove(found, {found})), "not_pulled");
+  EXPECT_TRUE(fs::exists(mine));
+  pulled_.insert(mine.string());
+  Model configured = found;
+  configured.origin = "models.llm";
+  EXPECT_EQ(reason(remove(configured, {configured})), "configured");
+  EXPECT_EQ(reason(remove(found, {found})), "done");
+  EXPECT_TRUE(fs::exists(folder_.path() / "elsewhere"));
+  EXPECT_EQ(reason(remove(found, {found})), "not_found");
+  // A link out of our folder is not ours.
+  const fs::path outside = file("outside/x.gguf");
+  fs::create_directories(folder_.path() / "own");
+  fs::create_directory_symlink(folder_.path() / "outside", folder_.path() / "own/link");
+  const Model linked = model("x", folder_.path() / "own/link/x.gguf");
+  EXPECT_EQ(reason(remove(linked, {linked})), "not_pulled");
+  EXPECT_TRUE(fs::exists(outside));
+}
+
+}  // namespace
+}  // namespace lm::runtime
