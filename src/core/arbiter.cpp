@@ -537,9 +537,10 @@ void Arbiter::on(const ReleaseMeasured& e) {
   for (const DeviceId& device : touched) {
     ReleaseReport::Row row;
     row.device = device;
-    row.before = instance.held.on(device);
     row.residual = row.after = e.residual.on(device);
-    row.freed = std::max(Bytes(), row.before - row.after);
+    // What is left was there before, also where it was last measured when there was less.
+    row.before = std::max(instance.held.on(device), row.residual);
+    row.freed = row.before - row.after;
     row.expected = instance.reserved.on(device);
     row.device_free_before = instance.free_before.on(device);
     const auto reading = std::ranges::find(e.devices, device, &DeviceReading::device);
@@ -656,6 +657,7 @@ void Arbiter::on(const SettingsChanged& e) {
 }
 
 void Arbiter::on(const DesiredRestored& e) {
+  switches_ = std::max(switches_, e.last_switch);
   for (const auto& hold : e.holds) {
     if (hold.model.empty()) {
       hold_all_ = Hold{hold.who, hold.unix_ms};

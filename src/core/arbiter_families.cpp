@@ -524,8 +524,14 @@ void Arbiter::part_families() {
 
 void Arbiter::open_switch(Selection to, const ModelId& target, std::string who, int to_release) {
   if (switch_) close_switch(SwitchStage::kCancelled);
+  // With a model elsewhere selected the devices are whose models are on them.
+  Family from = selected_.family;
+  for (const auto& [id, entry] : entries_) {
+    if (selected_.remote && contends(entry) && is_charged(entry.state()) && entry.model.family != to.family)
+      from = entry.model.family;
+  }
   switch_ = Switch{.id = ++switches_,
-                   .from = selected_.family,
+                   .from = from,
                    .to = to.family,
                    .from_model = selected_.model,
                    .to_model = to.model,

@@ -413,6 +413,13 @@ TEST_F(Families, AServerThatHasEndedIsStartedAgainHoweverManyAsk) {
   EXPECT_NE(world_.fate(broken), RequestFate::kGranted) << "its answer was not left to run for ever";
 }
 
+TEST_F(Families, NumbersOfSwitchesGoOnWhereAnEarlierDaemonEnded) {
+  world_.tell(DesiredRestored{{}, {}, 41});
+  have_local();
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  EXPECT_EQ(switches(SwitchStage::kDone).back().id, 42U);
+}
+
 TEST_F(Families, AnIntruderIsSeenAsOne) {
   have_local();
   ask("qwen", 3600);

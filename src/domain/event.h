@@ -215,6 +215,7 @@ struct DesiredRestored {
   };
   std::vector<Hold> holds;
   std::vector<ModelId> pins;
+  std::uint64_t last_switch = 0;  // the number of the last one that is on record
 };
 
 // The time asked for by ArmTimer has come.

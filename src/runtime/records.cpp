@@ -121,6 +121,8 @@ DesiredRestored Records::desired() const {
   if (const auto pins = impl_->desired.pins()) {
     for (const store::Wish& wish : *pins) desired.pins.push_back(wish.model);
   }
+  if (const auto last = impl_->switches.newest(1); last && !last->empty())
+    desired.last_switch = static_cast<std::uint64_t>(last->front().id);
   return desired;
 }
 

@@ -460,11 +460,21 @@ struct Runtime::Impl {
                                      }),
             .host_only =
                 std::ranges::all_of(machine, [](const Device& d) { return d.kind == DeviceKind::kHost; }),
-            .roles_of = [this](const ModelId& model) {
-              std::vector<std::string> names = catalog.roles_of(model);
-              std::erase(names, "embedding");
-              return names;
-            }};
+            .roles_of =
+                [this](const ModelId& model) {
+                  std::vector<std::string> names = catalog.roles_of(model);
+                  std::erase(names, "embedding");
+                  return names;
+                },
+            .family_of =
+                [this](const ModelId& name) {
+                  const auto all = upstreams ? upstreams->upstreams() : std::vector<Upstream>();
+                  const auto one =
+                      std::ranges::find(all, name.str(), [](const Upstream& u) { return u.id.str(); });
+                  if (one != all.end()) return one->family;
+                  const Model* model = catalog.find(name);
+                  return model == nullptr ? Family::kLocal : model->family;
+                }};
   }
 
   JobId open_job(std::string kind, const std::optional<ModelId>& model) {

@@ -199,9 +199,10 @@ std::vector<LogLine> switch_lines(const Switch& change, const SwitchWords& words
 std::vector<LogLine> unload_lines(const ModelId& model, const ReleaseReport& report,
                                   const SwitchWords& words) {
   Writer writer(words);
-  writer.info(kUnloading, writer.models_of(Family::kLocal));
+  const Family family = words.family_of ? words.family_of(model) : Family::kLocal;
+  writer.info(kUnloading, writer.models_of(family));
   writer.released(model, report);
-  writer.summary(report, Family::kLocal);
+  writer.summary(report, family);
   return writer.take();
 }
 

@@ -23,6 +23,8 @@ struct SwitchWords {
   bool host_only = false;                            // no card: memory is 内存, not 显存
   // Roles that a model has ("chat", "knowledge"): one line each, also where they share an instance.
   std::function<std::vector<std::string>(const ModelId&)> roles_of;
+  // Of a model, or of an upstream by its name; empty: all are local.
+  std::function<Family(const ModelId&)> family_of;
 };
 
 // What there is to say when `change` has reached its stage; may be nothing.

@@ -220,6 +220,16 @@ TEST(SwitchText, AnUnloadIsToldLikeTheReleaseOfASwitch) {
             "[INFO] 本地LLM模型卸载完成\n");
 }
 
+TEST(SwitchText, AnUnloadOfAnUpstreamsModelIsNotCalledLocal) {
+  SwitchWords of = words(Locale::kTraditionalChinese);
+  of.family_of = [](const ModelId& name) {
+    return name == ModelId("ollama") ? Family::kOllama : Family::kLocal;
+  };
+  const std::string told = text_of(unload_lines(ModelId("ollama"), report(1, 0), of));
+  EXPECT_NE(told.find("開始卸載Ollama模型"), std::string::npos) << told;
+  EXPECT_EQ(told.find("本地"), std::string::npos) << told;
+}
+
 TEST(SwitchText, TheLocaleIsTheEnvironmentsUnlessOneIsChosen) {
   const auto with = [](std::string name, std::string value) {
     return [name, value](const char* asked) { return name == asked ? value : std::string(); };

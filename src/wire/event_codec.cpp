@@ -238,8 +238,8 @@ void describe(auto& f, Like<SettingsChanged> auto& v) {
   f("settings", settings)("devices", devices);
 }
 void describe(auto& f, Like<DesiredRestored> auto& v) {
-  auto& [holds, pins] = v;
-  f("holds", holds)("pins", pins);
+  auto& [holds, pins, last_switch] = v;
+  f("holds", holds)("pins", pins)("last_switch", last_switch);
 }
 void describe(auto&, Like<TimerFired> auto&) {}
 void describe(auto& f, Like<ShutdownBegan> auto& v) {

@@ -134,7 +134,7 @@ std::vector<Event> events() {
       SettingsChanged{settings(),
                       {{DeviceId("cuda0"), DeviceKind::kCuda, "NVIDIA", gib(24), gib(1), gib(12)},
                        {DeviceId("host"), DeviceKind::kHost, "host memory", gib(64), gib(2), std::nullopt}}},
-      DesiredRestored{{{m, "ada", 12}, {ModelId(), "bob", 13}}, {m, ModelId("other")}},
+      DesiredRestored{{{m, "ada", 12}, {ModelId(), "bob", 13}}, {m, ModelId("other")}, 7},
       TimerFired{},
       ShutdownBegan{TimePoint(milliseconds(123456789))},
   };
