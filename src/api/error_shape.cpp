@@ -76,7 +76,8 @@ std::string_view openai_type(const Error& error) {
 
 boost::json::object error_json(const Error& error) {
   boost::json::object body{
-      {"message", error.message}, {"type", openai_type(error)}, {"code", nullptr}, {"param", nullptr}};
+      {"message", error.message}, {"type", openai_type(error)}, {"code", nullptr}, {"param", nullptr},
+      {"status", to_string(error.code)}};
   body["code"] = error.reason.empty() ? std::string(to_string(error.code)) : error.reason;
   boost::json::object details;
   for (const auto& [name, value] : error.fields) {

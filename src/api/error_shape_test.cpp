@@ -20,6 +20,7 @@ TEST(ErrorShape, OpenaiHasItsFourFieldsAndOurDetails) {
   EXPECT_EQ(error.at("code"), "model_held");
   EXPECT_EQ(error.at("type"), "unavailable_error");
   EXPECT_EQ(error.at("param"), "model");
+  EXPECT_EQ(error.at("status"), "unavailable");
   EXPECT_EQ(error.at("details").at("held_by"), "owner");
   EXPECT_EQ(error.at("details").at("held_since_ms"), 5);
   EXPECT_EQ(error.at("retry_after_s"), 1.5);

@@ -31,20 +31,21 @@ constexpr Duration kCountLimit = std::chrono::seconds(5);
 
 struct Endpoint {
   std::string_view path;
+  std::string_view question;  // the member of its body without which nothing is asked
   ModelKind kind = ModelKind::kGeneration;
   std::optional<AnswerSoFar::Shape> continued = {};  // how its streams can be broken off and continued
   std::string_view counter = {};                     // where the worker counts a prompt's tokens
 };
 
 constexpr Endpoint kEndpoints[] = {
-    {"/v1/chat/completions", ModelKind::kGeneration, AnswerSoFar::Shape::kChat,
+    {"/v1/chat/completions", "messages", ModelKind::kGeneration, AnswerSoFar::Shape::kChat,
      "/v1/chat/completions/input_tokens"},
-    {"/v1/completions", ModelKind::kGeneration, AnswerSoFar::Shape::kCompletion},
-    {"/v1/embeddings", ModelKind::kEmbedding},
-    {"/v1/rerank", ModelKind::kRerank},
-    {"/v1/responses"},
-    {"/v1/messages"},
-    {"/v1/messages/count_tokens"},
+    {"/v1/completions", "prompt", ModelKind::kGeneration, AnswerSoFar::Shape::kCompletion},
+    {"/v1/embeddings", "input", ModelKind::kEmbedding},
+    {"/v1/rerank", "query", ModelKind::kRerank},
+    {"/v1/responses", "input"},
+    {"/v1/messages", "messages"},
+    {"/v1/messages/count_tokens", "messages"},
 };
 
 // The class and the deadline that the client asks for. `client`: whose key it came with; null: nobody's.
@@ -105,6 +106,16 @@ Error broken_answer(const runtime::Lease& lease, const Error& upstream) {
           .retry_after = std::chrono::seconds(1)};
 }
 
+// `key`: a header's value, as "Bearer sk-…".
+std::string without_key(std::string text, std::string_view key) {
+  constexpr std::string_view kScheme = "Bearer ";
+  constexpr std::size_t kShortestKey = 8;  // what is shorter is a word that may stand in any sentence
+  if (key.starts_with(kScheme)) key.remove_prefix(kScheme.size());
+  if (key.size() < kShortestKey) return text;
+  for (std::size_t at = 0; (at = text.find(key, at)) != std::string::npos;) text.replace(at, key.size(), "[key]");
+  return text;
+}
+
 bool is_client_side(const Error& error) {
   return error.reason == "client_gone" || error.reason == "client_stalled";
 }
@@ -129,8 +140,9 @@ class Inference {
   // The way of a request, from top to bottom.
   Task<> serve(http::Exchange& exchange) {
     const http::Request& request = exchange.request();
-    const auto scan = scan_request(request.body);
+    const auto scan = scan_request(request.body, endpoint_.question);
     if (!scan) co_return co_await end_with(exchange, scan.error());
+    if (!scan->asks) co_return co_await end_with(exchange, nothing_asked());
     auto model = runtime_.catalog().resolve(scan->model.value_or(""), endpoint_.kind);
     if (!model) co_return co_await end_with(exchange, model.error());
     if (auto wrong = wrong_kind(*model)) co_return co_await end_with(exchange, *std::move(wrong));
@@ -182,6 +194,15 @@ class Inference {
   }
 
  private:
+  // Refused before anybody's model goes for it.
+  Error nothing_asked() const {
+    return {.code = ErrorCode::kInvalidArgument,
+            .message = fmt::format("the body has no \"{}\"", endpoint_.question),
+            .reason = "missing_field",
+            .fields = {{"param", std::string(endpoint_.question)}},
+            .retry_after = {}};
+  }
+
   // An embedding model does not chat, and no load would change that.
   std::optional<Error> wrong_kind(const ModelId& id) const {
     const Model* model = runtime_.catalog().find(id);
@@ -334,6 +355,19 @@ class Inference {
     co_return Result<void>();
   }
 
+  // An upstream's refusal, without the key that it may show around: "Incorrect API key provided: sk-…".
+  static Task<Result<void>> pass_refusal(http::Exchange& exchange, http::ClientResponse response,
+                                         http::Headers keys) {
+    const int status = response.status();
+    http::Headers headers = http::end_to_end_headers(response.headers());
+    LM_CO_TRY(std::string body, co_await response.read_all(std::size_t{1} << 20));
+    for (const http::Header& key : keys) body = without_key(std::move(body), key.value);
+    if (exchange.begun()) co_return co_await exchange.end(http::sse_event(body));
+    headers.erase("Content-Length");
+    co_return co_await exchange.respond(
+        {.status = status, .headers = std::move(headers), .body = std::move(body)});
+  }
+
   bool is_upstreams(const ModelId& id) const {
     const Model* model = runtime_.catalog().find(id);
     return model != nullptr && model->remote.has_value();
@@ -365,7 +399,9 @@ class Inference {
         std::move(forward),
         {.connect = std::chrono::seconds(10), .first_byte = kUpstreamFirstByte, .silence = kUpstreamSilence});
     Result<void> answered;
-    if (response) {
+    if (response && response->status() >= 400) {
+      answered = co_await pass_refusal(exchange, *std::move(response), route->headers);
+    } else if (response) {
       answered = co_await pass_back(exchange, *std::move(response), lease);
     } else {
       answered = fail(std::move(response).error());

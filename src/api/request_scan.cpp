@@ -29,6 +29,7 @@ struct Scanner {
   static constexpr std::size_t max_key_size = static_cast<std::size_t>(-1);
   static constexpr std::size_t max_string_size = static_cast<std::size_t>(-1);
 
+  std::string_view question;
   RequestScan found;
   bool is_object = false;
   bool bad_model = false;
@@ -69,6 +70,9 @@ struct Scanner {
   bool on_key(json::string_view part, std::size_t, json::error_code&) {
     if (value()) {
       key.append(part.data(), part.size());
+      if (key == question) found.asks = true;
+      if (key == "model") found.model.reset();
+      if (key == "stream") found.stream = false;
       const auto is_key = [this](std::string_view one) { return one == key; };
       at = key == "model"                         ? kModel
            : key == "stream"                      ? kStream
@@ -114,10 +118,11 @@ struct Scanner {
 
 }  // namespace
 
-Result<RequestScan> scan_request(std::string_view body) {
+Result<RequestScan> scan_request(std::string_view body, std::string_view question) {
   json::parse_options options;
   options.max_depth = 64;
   json::basic_parser<Scanner> parser(options);
+  parser.handler().question = question;
   json::error_code error;
   const std::size_t taken = parser.write_some(false, body.data(), body.size(), error);
   const Scanner& scanner = parser.handler();

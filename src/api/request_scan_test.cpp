@@ -22,6 +22,18 @@ TEST(RequestScan, StreamIsABooleanOrNothing) {
   EXPECT_FALSE(scan_request(R"({"stream":[true]})")->stream);
 }
 
+TEST(RequestScan, OfAMemberThatIsThereTwiceTheLastOneCounts) {
+  EXPECT_EQ(scan_request(R"({"model":"a","model":"b"})")->model, "b");
+  EXPECT_EQ(scan_request(R"({"model":"a","model":null})")->model, std::nullopt);
+  EXPECT_FALSE(scan_request(R"({"stream":true,"stream":1})")->stream);
+}
+
+TEST(RequestScan, TellsWhetherAnythingIsAsked) {
+  EXPECT_TRUE(scan_request(R"({"model":"a","messages":[]})", "messages")->asks);
+  EXPECT_FALSE(scan_request(R"({"model":"a","x":{"messages":[]}})", "messages")->asks);
+  EXPECT_FALSE(scan_request(R"({"model":"a","prompt":"hi"})", "messages")->asks);
+}
+
 TEST(RequestScan, NoModelIsNoModel) {
   EXPECT_EQ(scan_request("{}")->model, std::nullopt);
   EXPECT_EQ(scan_request(R"({"model":null})")->model, std::nullopt);

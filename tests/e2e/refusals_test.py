@@ -74,6 +74,15 @@ class Shapes(DaemonTest):
         self.assertEqual(wrong_method.headers["Allow"], "POST")
         self.assertEqual(daemon.chat("alpha").status, 200)
 
+    def test_a_body_that_asks_nothing_loads_nothing(self):
+        daemon = self.start({"alpha": fake_model()})
+        for path, question in (("/v1/chat/completions", "messages"), ("/v1/completions", "prompt"), ("/v1/embeddings", "input"),
+                               ("/v1/rerank", "query"), ("/v1/responses", "input")):
+            answer = daemon.post(path, {"model": "alpha", "stream": True})
+            self.assertEqual(answer.status, 400, answer)
+            self.assertEqual((answer.error()["code"], answer.error()["param"]), ("missing_field", question))
+        self.assertEqual(daemon.model("alpha")["state"], "unloaded")
+
     def test_headers_that_are_wrong(self):
         daemon = self.start({"alpha": fake_model()})
         for headers in ({"X-Priority": "urgent"}, {"X-Deadline-Ms": "soon"}, {"X-Deadline-Ms": "0"},

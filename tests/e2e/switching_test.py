@@ -4,11 +4,12 @@ import contextlib
 import os
 import random
 import re
+import signal
 import threading
 import time
 import unittest
 
-from daemon import (DaemonTest, InBackground, SANITIZED, Stream, alive, fake_model, held_bytes, said, status_of, wait_gone)
+from daemon import (DaemonTest, InBackground, SANITIZED, Stream, alive, fake_model, held_bytes, program, said, status_of, wait_gone)
 from real_engine_test import model_file
 from upstreams import FakeOllama, LlamaRouter, children_of
 
@@ -401,6 +402,52 @@ class Failure(SwitchingTest):
         self.assertTrue(texts[1].startswith("重新加载本地模型失败: "), texts)
         self.ok("qwen-a")
         self.assertEqual(self.selected()[:2], ("ollama", "ollama_qwen-a:latest"))
+
+    def test_a_command_that_dies_is_started_again_however_many_ask(self):
+        tiny = model_file("models-test", "tiny-chat.gguf")
+        daemon = self.make({}, f"""commands:
+  cmd:
+    command: ["{program("LLM_MANAGER_LLAMA_SERVER")}", -m, "{tiny}", --port, "${{port}}", -c, "512", --no-webui]
+    models: [tiny]
+""").start()
+        question = {"max_tokens": 2, "temperature": 0}
+        self.assertEqual(daemon.chat("cmd/tiny", **question).status, 200)
+        [server] = [pid for pid in children_of(daemon.pid) if "llama-server" in os.readlink(f"/proc/{pid}/exe")]
+        os.kill(server, signal.SIGKILL)
+        # Without a pause: as clients do that try again.
+        deadline = time.monotonic() + 20
+        while (answer := daemon.chat("cmd/tiny", **question)).status != 200:
+            self.assertEqual(answer.status, 503, answer)
+            self.assertLess(time.monotonic(), deadline, answer)
+        self.assertFalse(alive(server))
+
+    def test_a_model_that_only_the_configuration_knows_is_listed_with_why_it_is_not_there(self):
+        daemon = self.make({"alpha": fake_model(memory_mb=16)}, """providers:
+  gone: {base_url: "http://127.0.0.1:1/v1", models: [gpt], location: remote}
+""").start()
+        self.log = daemon.events()
+        listed = daemon.model("gone/gpt")
+        self.assertEqual((listed["state"], listed["error"]["code"]), ("failed", "upstream_unreachable"), listed)
+        self.assertEqual(daemon.chat("alpha").status, 200)
+        self.daemon = daemon
+        for answer in (self.switch("gone/gpt"), daemon.chat("gone/gpt")):
+            self.assertEqual(answer.status, 503, answer)
+            self.assertIn("cannot be reached", answer.error()["message"])
+        self.assertEqual(daemon.model("alpha")["state"], "ready", "nothing was unloaded for it")
+        checks = {c["name"]: c for c in daemon.get("/api/v1/diagnose").json()["checks"]}
+        self.assertEqual(checks["upstream gone"]["status"], "warning")
+
+    def test_an_upstream_elsewhere_that_has_just_died_costs_local_nothing(self):
+        self.cloud = self.upstream(FakeOllama("gpt,memory=8M,load=0"))
+        daemon = self.families(f'providers: {{cloud: {{base_url: "{self.cloud.url}/v1", location: remote}}}}\n')
+        self.ok("llm")
+        self.ok("cloud/gpt:latest")
+        self.ok("llm")
+        self.cloud.stop()
+        answer = self.switch("cloud/gpt:latest")
+        self.assertEqual(answer.status, 503, answer)
+        self.assertEqual(daemon.model("llm")["state"], "ready")
+        self.assertFalse(self.selected()[2])
 
     def test_a_kill_between_unload_and_load_leaves_nothing_half_owned(self):
         daemon = self.families()

@@ -9,7 +9,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view input(reinterpret_cast<const char*>(data), size);
-  const auto scan = lm::api::scan_request(input);
+  const auto scan = lm::api::scan_request(input, "messages");
   boost::system::error_code broken;
   boost::json::parse_options options;
   options.max_depth = 64;
@@ -23,5 +23,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto* stream = value.as_object().if_contains("stream");
   LM_ASSERT(scan->stream == (stream != nullptr && stream->is_bool() && stream->as_bool()),
             "and so is stream");
+  LM_ASSERT(scan->asks == value.as_object().contains("messages"), "and whether anything is asked");
   return 0;
 }
