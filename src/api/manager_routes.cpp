@@ -50,7 +50,7 @@ class Administration {
                                wait ? nullptr : &wait.error(), stream ? nullptr : &stream.error()}) {
       if (error != nullptr) co_return co_await answer_error(exchange, *error);
     }
-    if (choose) co_await runtime_.look_before(*model, true);
+    co_await runtime_.look_before(*model, choose);
     auto subscription = runtime_.events().subscribe();
     const JobId job = choose ? runtime_.choose(*model, who_asks(exchange.request()))
                              : runtime_.load(*model, who_asks(exchange.request()), *force);

@@ -30,6 +30,10 @@ Error missing(const Model& model, std::string_view why) {
           .retry_after = {}};
 }
 
+std::string fingerprint(const struct stat& found) {
+  return fmt::format("{}-{}-{}.{}", found.st_ino, found.st_size, found.st_mtim.tv_sec, found.st_mtim.tv_nsec);
+}
+
 // Whether the file is there and which one it is: a file that was replaced has another fingerprint. Its
 // content is read by workers only.
 void look_at(Model& model) {
@@ -45,8 +49,7 @@ void look_at(Model& model) {
     model.problem = missing(model, "may not be read by this user");
   } else {
     if (model.artifact.size == Bytes()) model.artifact.size = Bytes(found.st_size);
-    model.artifact.fingerprint =
-        fmt::format("{}-{}-{}.{}", found.st_ino, found.st_size, found.st_mtim.tv_sec, found.st_mtim.tv_nsec);
+    model.artifact.fingerprint = fingerprint(found);
   }
 }
 
@@ -93,6 +96,11 @@ Inventory take_inventory(const config::Config& config, const std::vector<std::fi
     std::erase(model.aliases, "local_default");
   }
   return inventory;
+}
+
+std::string fingerprint_of(const std::filesystem::path& file) {
+  struct stat found{};
+  return ::stat(file.c_str(), &found) == 0 && !S_ISDIR(found.st_mode) ? fingerprint(found) : std::string();
 }
 
 }  // namespace lm::runtime

@@ -204,6 +204,15 @@ struct Runtime::Impl {
     if (found != nullptr && !found->remote) sampler.sample_if_older(kFresh);
   }
 
+  // What failed for its file is another model once the file was replaced, or is there at last.
+  void look_at_file(const Model& model) {
+    if (ready.contains(model.id)) return;
+    const Snapshot now = loop.snapshot();
+    const auto view = std::ranges::find(now.models, model.id, [](const ModelView& v) { return v.model.id; });
+    const bool failed = model.problem || (view != now.models.end() && view->state == PublishedState::kFailed);
+    if (failed && fingerprint_of(model.artifact.path) != model.artifact.fingerprint) apply(loaded.config);
+  }
+
   // Everything that workers tell passes here on its way to the arbiter, so that listeners see progress too.
   void hear(Event event) {
     if (const auto* progress = std::get_if<LoadProgressed>(&event)) {
@@ -579,7 +588,8 @@ Jobs& Runtime::jobs() {
 
 Task<> Runtime::look_before(ModelId model, bool chosen) {
   const Model* known = impl_->catalog.find(model);
-  if (known == nullptr || !known->remote || known->problem || !impl_->upstreams) co_return;
+  if (known != nullptr && !known->remote) co_return impl_->look_at_file(*known);
+  if (known == nullptr || known->problem || !impl_->upstreams) co_return;
   const UpstreamId upstream = known->remote->upstream;
   const Snapshot now = snapshot();
   const auto view =

@@ -90,7 +90,8 @@ class Runtime {
   Jobs& jobs();
 
   // ---- requests
-  // Before a request or a choice of the model: where it is an upstream's on our devices that does not serve
+  // Before a request or a choice of the model: one of ours that failed is looked at again where its file was
+  // replaced. Where it is an upstream's on our devices that does not serve
   // now, or somewhere else's and `chosen`, the upstream is looked at, for a second at most. One that went
   // away since it was last seen is known before anything makes room for it.
   Task<> look_before(ModelId model, bool chosen = false);

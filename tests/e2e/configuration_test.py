@@ -173,6 +173,15 @@ class Reload(DaemonTest):
         self.assertIn("new", daemon.chat("alpha").json()["choices"][0]["message"]["content"])
 
 
+    def test_a_file_that_was_wrong_is_noticed_when_it_is_mended(self):
+        daemon = self.start({"alpha": fake_model(fail="invalid_artifact"), "beta": fake_model()})
+        self.assertEqual(daemon.chat("alpha").status, 400)
+        other = daemon.models / "alpha.new"
+        other.write_text(fake_model(say="mended"))
+        other.replace(daemon.models / "alpha.gguf")
+        self.assertIn("mended", daemon.chat("alpha").json()["choices"][0]["message"]["content"])
+
+
 class NotStarted(DaemonTest):
     def refusal(self, daemon):
         done = subprocess.run([*daemon.arguments, "--json"], stdin=subprocess.DEVNULL, capture_output=True,
