@@ -377,15 +377,14 @@ class Declaration {
                          [this]() -> Result<Command> { return draft_.plan; });
     model_argument(plan, draft_.plan.model, true);
     const auto number = [&plan](const char* name, std::optional<int>& value, const char* help, int least) {
-      plan.add_option(name, value, help)
-          ->type_name("N")
-          ->check(CLI::Range(least, 1 << 30).description(""));
+      plan.add_option(name, value, help)->type_name("N")->check(CLI::Range(least, 1 << 30).description(""));
     };
     number("--context", draft_.plan.context, "Tokens, all slots together", 1);
     number("--parallel", draft_.plan.parallel, "Requests answered at the same time", 1);
     number("--gpu-layers", draft_.plan.gpu_layers, "Layers that leave the host", 0);
     number("--batch", draft_.plan.batch, "Tokens that are read in one step", 1);
-    plan.add_option("--kv-type", draft_.plan.kv_type, "Type of the KV cache: f16, q8_0, …")->type_name("TYPE");
+    plan.add_option("--kv-type", draft_.plan.kv_type, "Type of the KV cache: f16, q8_0, …")
+        ->type_name("TYPE");
 
     auto& explain =
         command(app_, "explain", kGroupLook, "Why: the daemon's last decisions, newest first",

@@ -24,8 +24,8 @@ std::string verdict(const boost::json::value& plan) {
   if (const auto* list = array_of(plan, "evicts")) {
     for (const auto& other : *list) {
       if (!other.is_string()) continue;
-      others += (others.empty() ? "" : ", ") +
-                printable({other.get_string().data(), other.get_string().size()});
+      others +=
+          (others.empty() ? "" : ", ") + printable({other.get_string().data(), other.get_string().size()});
     }
   }
   return fmt::format("{} fits once {} is gone", name,
@@ -63,7 +63,9 @@ std::string plan_text(const boost::json::value& plan, const Stream& stream) {
                  {.text = amount(row, "context")},
                  {.text = amount(row, "compute")},
                  {.text = amount(row, "needed"),
-                  .colour = lacks ? Colour::kRed : waits ? Colour::kYellow : Colour::kGreen},
+                  .colour = lacks   ? Colour::kRed
+                            : waits ? Colour::kYellow
+                                    : Colour::kGreen},
                  {.text = amount(row, "free")},
                  {.text = amount(row, "credit")}});
     }

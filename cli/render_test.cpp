@@ -6,6 +6,7 @@
 #include "cli/event_text.h"
 #include "cli/json_view.h"
 #include "cli/model_tables.h"
+#include "cli/plan_text.h"
 #include "cli/progress.h"
 #include "cli/release_report.h"
 #include "cli/span_text.h"
@@ -381,6 +382,30 @@ TEST(EventText, EachKindIsASentence) {
   EXPECT_EQ(event_text("config", json(R"({"changes": ["residency.linger: 30s to 1min"], "warnings": []})")),
             "reloaded; residency.linger: 30s to 1min");
   EXPECT_EQ(event_text("later", json(R"({"a": 1})")), R"({"a":1})");
+}
+
+TEST(PlanText, TellsWhereHowMuchAndWhoGoes) {
+  const auto plan = json(R"({"model": "llm", "verdict": "fits_after_others", "source": "predicted",
+    "placement": [{"device": "rpc0", "layers": 12}, {"device": "rpc1", "layers": 11}],
+    "devices": [
+      {"device": "host", "weights": 0, "mapped": 1048576, "context": 0, "compute": 2097152, "needed": 2097152,
+       "free": 1073741824, "credit": 0},
+      {"device": "rpc0", "weights": 3145728, "mapped": 0, "context": 1048576, "compute": 0, "needed": 4194304,
+       "free": 0, "credit": 8388608},
+      {"device": "rpc1", "weights": 3145728, "mapped": 0, "context": 0, "compute": 0, "needed": 3145728,
+       "free": 4194304, "credit": 0}],
+    "evicts": ["other"], "limit": "rpc1: 1.0 MB would be left", "limiting_device": "rpc1"})");
+  const auto lines = lines_of(plan_text(plan, screen(120)));
+  ASSERT_EQ(lines.size(), 6u);
+  EXPECT_EQ(lines[0], "llm fits once other is gone; what is needed is predicted");
+  EXPECT_NE(lines[1].find("KV CACHE"), std::string::npos);
+  EXPECT_NE(lines[2].find("host"), std::string::npos);
+  EXPECT_NE(lines[3].find("12"), std::string::npos) << lines[3];
+  EXPECT_NE(lines[3].find("4.0 MB"), std::string::npos) << lines[3];
+  EXPECT_EQ(lines[5], "the limit that is met first: rpc1: 1.0 MB would be left");
+  const auto none =
+      lines_of(plan_text(json(R"({"model": "llm", "verdict": "does_not_fit", "limit": "x"})"), screen(80)));
+  EXPECT_EQ(none.front(), "llm does not fit; what is needed is predicted");
 }
 
 }  // namespace

@@ -262,6 +262,31 @@ TEST_F(PredictionTest, ThePartsThatGoAreTheLast) {
   EXPECT_EQ(predict({.gpu_layers = 99, .device = "cuda1"})[0].mapped, mib(64));
 }
 
+TEST_F(PredictionTest, LayerByLayerItIsTheSame) {
+  const LoadOptions wanted{.context = 1'024, .device = "cuda0"};
+  const auto card = predict(wanted);
+  const Artifact artifact = model_with(folder_ / "model.gguf", true);
+  const auto options = choose_options(wanted, ModelKind::kGeneration, 4'096, false).value();
+  const Extent extent = extent_of(artifact, nullptr, options);
+  ASSERT_EQ(extent.layers.size(), 3u) << "two, and the output";
+  EXPECT_EQ(extent.layers[0].weights, mib(16));
+  EXPECT_EQ(extent.layers[2].weights, mib(8 + 32));
+  EXPECT_EQ(extent.layers[2].cache, Bytes());
+  Bytes weights;
+  Bytes cache;
+  for (const Extent::Layer& layer : extent.layers) {
+    weights += layer.weights;
+    cache += layer.cache;
+  }
+  EXPECT_EQ(weights, card[1].weights);
+  EXPECT_EQ(cache, card[1].context);
+  EXPECT_EQ(extent.scratch + extent.device_context, card[1].compute);
+  EXPECT_EQ(extent.host + extent.host_with_cards, card[0].compute);
+  EXPECT_TRUE(extent.mapped);
+  const auto unmapped = choose_options({.mmap = false}, ModelKind::kGeneration, 4'096, false).value();
+  EXPECT_GE(extent_of(artifact, nullptr, unmapped).host, mib(64)) << "the embeddings stay on the host";
+}
+
 TEST(CardOfTest, OnlyANamedCardIsOne) {
   EXPECT_FALSE(card_of({.device = "auto"}));
   EXPECT_FALSE(card_of({.device = "cuda"}));

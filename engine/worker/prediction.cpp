@@ -5,15 +5,17 @@
 #include <ggml.h>
 #include <limits>
 #include <string>
+#include <vector>
 
 namespace lm::worker {
 namespace {
 
-// Measured with v0.5.0: a worker with nothing loaded, and what the engine keeps for each token and merge of a
-// vocabulary.
-constexpr std::int64_t kProcess = std::int64_t{24} << 20;
-constexpr std::int64_t kPerToken = 260;
-constexpr std::int64_t kPerMerge = 200;
+// Measured with v0.5.0: what the engine keeps for each token and merge of a vocabulary. The process itself is
+// the manager's to add.
+constexpr std::int64_t kPerToken = 170;
+constexpr std::int64_t kPerMerge = 120;
+// Of a cache its cells, and of a sliding window's.
+constexpr std::int64_t kCells = 256;
 // What a context on a card takes of the card and of the host, whatever the model. Guesses: no card was
 // measured yet (docs/gpu.md). The first load's measurement replaces them.
 constexpr std::int64_t kContextOnCard = std::int64_t{512} << 20;
@@ -27,7 +29,10 @@ std::int64_t row_bytes(int type, std::int64_t elements) {
 // The sizes that everything here is made of.
 struct Shape {
   std::int64_t layers = 0, width = 0, feed_forward = 0, vocabulary = 0, merges = 0;
-  std::int64_t cache = 0;  // bytes of the key-value cache
+  std::int64_t cache = 0;            // bytes of the key-value cache
+  std::vector<std::int64_t> caches;  // of each layer
+  std::int64_t window_cells = 0;     // of the layers that look back a window; 0: none does
+  bool encodes = false;              // BERT and its kin: no cache, no gate in its layers
 
   Shape(const Gguf& gguf, const EffectiveOptions& options) {
     const std::string architecture(gguf.text("general.architecture").value_or(""));
@@ -41,29 +46,60 @@ struct Shape {
     vocabulary = tokens ? static_cast<std::int64_t>(tokens->count) : number("vocab_size", 0);
     const auto* pairs = gguf.array("tokenizer.ggml.merges");
     merges = pairs ? static_cast<std::int64_t>(pairs->count) : 0;
-    if (architecture.find("bert") != std::string::npos) return;  // encoders have no cache
+    encodes = architecture.find("bert") != std::string::npos;
+    caches.resize(static_cast<std::size_t>(std::max<std::int64_t>(0, layers)));
+    if (encodes) return;
 
     const auto heads = std::max<std::int64_t>(1, number("attention.head_count", 1));
     const auto kv_heads_sum =
         gguf.sum_over(architecture + ".attention.head_count_kv", layers).value_or(heads * layers);
     const auto key_length = number("attention.key_length", width / heads);
     const auto value_length = number("attention.value_length", width / heads);
-    // The cache is rounded up to 256 cells.
-    const std::int64_t cells = (std::int64_t{options.context} + 255) / 256 * 256;
-    cache = cells * (row_bytes(options.kv_type_k, kv_heads_sum * key_length) +
-                     row_bytes(options.kv_type_v, kv_heads_sum * value_length));
+    const std::int64_t cells = padded(options.context);
+    const std::int64_t a_cell = row_bytes(options.kv_type_k, kv_heads_sum * key_length) +
+                                row_bytes(options.kv_type_v, kv_heads_sum * value_length);
+    // Every so many layers one that sees everything; of other architectures all are taken to, which is too
+    // much rather than too little.
+    const std::int64_t period = architecture == "gemma2" ? 2 : architecture == "gemma3" ? 6 : 0;
+    const auto window = number("attention.sliding_window", 0);
+    if (period > 0 && window > 0) {
+      const std::int64_t seen = window * (options.unified ? options.parallel : 1) + options.micro_batch;
+      window_cells = padded(std::min<std::int64_t>(options.context, seen));
+    }
+    for (std::int64_t layer = 0; layer < layers; ++layer) {
+      const bool sees_all = window_cells == 0 || layer % period == period - 1;
+      auto& own = caches[static_cast<std::size_t>(layer)];
+      own = (sees_all ? cells : window_cells) * a_cell / layers;
+      cache += own;
+    }
   }
 
-  // The process and its vocabulary.
-  std::int64_t process() const { return kProcess + vocabulary * kPerToken + merges * kPerMerge; }
-  // Activations of one micro-batch, and the mask of attention.
-  std::int64_t activations(const EffectiveOptions& options) const {
-    return options.micro_batch * std::int64_t{4} * (8 * width + 2 * feed_forward) +
-           options.micro_batch * std::int64_t{options.context} * 4;
+  static std::int64_t padded(std::int64_t cells) { return (cells + kCells - 1) / kCells * kCells; }
+
+  // What the engine keeps of the vocabulary.
+  std::int64_t words() const { return vocabulary * kPerToken + merges * kPerMerge; }
+  // The masks of attention for one micro-batch, half a float for each cell.
+  std::int64_t masks(const EffectiveOptions& options) const {
+    return options.micro_batch * (std::int64_t{options.context} + window_cells) * 2;
   }
-  // The logits of every slot, and the samplers' copies of them.
+  // So many numbers for each token of a micro-batch. What follows was fitted to the engine's account of
+  // twelve shapes (docs/memory_model.md): it is exact for those.
+  std::int64_t of_each_token(const EffectiveOptions& options, std::int64_t numbers) const {
+    return options.micro_batch * std::int64_t{4} * numbers;
+  }
+  // On the device that computes: what is alive at the same time of a layer with a gate, or of an encoder's.
+  std::int64_t activations(const EffectiveOptions& options) const {
+    const std::int64_t numbers = encodes ? 2 * width + feed_forward : 3 * (width + feed_forward);
+    return std::max(of_each_token(options, numbers), std::int64_t{options.parallel} * vocabulary * 4) +
+           masks(options);
+  }
+  // On the host, of a model that is computed elsewhere: its input, twice, and the masks.
+  std::int64_t input(const EffectiveOptions& options) const {
+    return of_each_token(options, (encodes ? 3 : 2) * width) + masks(options);
+  }
+  // The logits of every slot, for its sampler.
   std::int64_t logits(const EffectiveOptions& options) const {
-    return std::int64_t{options.parallel} * vocabulary * 4 * 4;
+    return std::int64_t{options.parallel} * vocabulary * 4;
   }
 };
 
@@ -94,7 +130,8 @@ DeviceMemory predict_on_host(const Artifact& artifact, const Artifact* projector
   out.device = host_device();
   (options.mmap ? out.mapped : out.weights) = Bytes(weights_of(&artifact) + weights_of(projector));
   out.context = Bytes(shape.cache);
-  out.compute = Bytes(shape.process() + shape.activations(options) + shape.logits(options));
+  out.compute = Bytes(shape.words() + shape.activations(options) + shape.of_each_token(options, shape.width) +
+                      shape.logits(options));
   return out;
 }
 
@@ -129,13 +166,11 @@ Extent extent_of(const Artifact& artifact, const Artifact* projector, const Effe
   const bool generates = shape.cache > 0;
   if (generates && !own_output) extent.layers[output].weights += embeddings;
   for (std::size_t layer = 0; layer < output; ++layer)
-    extent.layers[layer].cache = Bytes(shape.cache / shape.layers);
+    extent.layers[layer].cache = Bytes(shape.caches[layer]);
   extent.scratch = Bytes(shape.activations(options));
-  // Logits are made for a whole micro-batch where it is reserved for the worst.
-  extent.output_scratch = Bytes(std::int64_t{options.micro_batch} * shape.vocabulary * 4);
   extent.first = Bytes(weights_of(projector));
   extent.device_context = Bytes(kContextOnCard);
-  extent.host = Bytes(shape.process() + shape.logits(options));
+  extent.host = Bytes(shape.words() + shape.logits(options) + shape.input(options));
   if (!options.mmap) extent.host += input;
   extent.host_with_cards = Bytes(kContextOnHost);
   extent.host_scratch = extent.scratch;
@@ -168,21 +203,21 @@ std::vector<DeviceMemory> predict_on_card(const Artifact& artifact, const Artifa
   const bool generates = shape.cache > 0;
   if (generates && !own_output) on_card += embeddings;
   const std::int64_t layers_on_card = std::max<std::int64_t>(0, shape.layers - first_on_card);
-  const std::int64_t cache_on_card = shape.layers > 0 ? shape.cache / shape.layers * layers_on_card : 0;
+  std::int64_t cache_on_card = 0;
+  for (std::int64_t i = shape.layers - layers_on_card; i < shape.layers; ++i)
+    cache_on_card += shape.caches[static_cast<std::size_t>(i)];
 
   DeviceMemory host;
   host.device = host_device();
   (options.mmap ? host.mapped : host.weights) = Bytes(on_host);
   host.context = Bytes(shape.cache - cache_on_card);
-  host.compute = Bytes(shape.process() + kContextOnHost + shape.logits(options) +
+  host.compute = Bytes(shape.words() + kContextOnHost + shape.logits(options) + shape.input(options) +
                        (first_on_card > 0 ? shape.activations(options) : 0));
   DeviceMemory there;
   there.device = card.device;
   there.weights = Bytes(on_card);
   there.context = Bytes(cache_on_card);
-  // Logits are made for a whole micro-batch where it is reserved for the worst.
-  there.compute = Bytes(kContextOnCard + shape.activations(options) +
-                        std::int64_t{options.micro_batch} * shape.vocabulary * 4);
+  there.compute = Bytes(kContextOnCard + shape.activations(options));
   return {std::move(host), std::move(there)};
 }
 

@@ -60,8 +60,8 @@ inline Result<std::optional<int>> int_field(const boost::json::object& object, s
   if (value == nullptr || value->is_null()) return std::nullopt;
   const auto* number = value->if_int64();
   if (number == nullptr || *number < least || *number > (1 << 30))
-    return fail(ErrorCode::kInvalidArgument, fmt::format("\"{}\" must be a whole number from {} on", name, least),
-                "invalid_field");
+    return fail(ErrorCode::kInvalidArgument,
+                fmt::format("\"{}\" must be a whole number from {} on", name, least), "invalid_field");
   return static_cast<int>(*number);
 }
 

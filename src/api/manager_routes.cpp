@@ -160,11 +160,12 @@ class Administration {
     }
     if (runtime_.catalog().find(*model)->remote) {
       co_return co_await answer_error(
-          exchange, {.code = ErrorCode::kInvalidArgument,
-                     .message = fmt::format("{} is loaded by its upstream, which decides where", model->str()),
-                     .reason = "not_local",
-                     .fields = {{"param", "model"}},
-                     .retry_after = {}});
+          exchange,
+          {.code = ErrorCode::kInvalidArgument,
+           .message = fmt::format("{} is loaded by its upstream, which decides where", model->str()),
+           .reason = "not_local",
+           .fields = {{"param", "model"}},
+           .retry_after = {}});
     }
     LoadOptions changed;
     changed.context = *context;

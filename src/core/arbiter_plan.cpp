@@ -24,13 +24,13 @@ LoadPlan Arbiter::plan(const ModelId& id, const LoadOptions& options, const Fore
   std::vector<DeviceMemory> parts = forecast.parts;
   if (!places.devices.empty() && forecast.extent) {
     const bool known = options == entry.model.load;
-    const PlacementCase model{.extent = *forecast.extent,
-                              .kind = entry.model.kind,
-                              .layout = wish.layout,
-                              .max_devices = wish.max_devices,
-                              .gpu_layers = options.gpu_layers,
-                              .known = known ? std::span<const Experience>(entry.known)
-                                             : std::span<const Experience>()};
+    const PlacementCase model{
+        .extent = *forecast.extent,
+        .kind = entry.model.kind,
+        .layout = wish.layout,
+        .max_devices = wish.max_devices,
+        .gpu_layers = options.gpu_layers,
+        .known = known ? std::span<const Experience>(entry.known) : std::span<const Experience>()};
     const std::vector<Room> now = rooms_for(entry, places.devices, books, {});
     const std::vector<Room> most = rooms_for(entry, places.devices, books, ever.bytes);
     auto placement = place(model, now);
@@ -60,9 +60,9 @@ LoadPlan Arbiter::plan(const ModelId& id, const LoadOptions& options, const Fore
 
   const Need whole{.bytes = books.whole(need.bytes), .places = need.places};
   const Need shortage = books.shortage(whole);
-  plan.verdict = shortage.empty()         ? PlanVerdict::kFits
+  plan.verdict = shortage.empty()        ? PlanVerdict::kFits
                  : ever.covers(shortage) ? PlanVerdict::kFitsAfterOthers
-                                          : PlanVerdict::kDoesNotFit;
+                                         : PlanVerdict::kDoesNotFit;
   if (plan.verdict == PlanVerdict::kFitsAfterOthers) {
     std::vector<const Entry*> candidates;
     std::vector<Victim> victims;
@@ -88,9 +88,8 @@ LoadPlan Arbiter::plan(const ModelId& id, const LoadOptions& options, const Fore
     if (!least_left || left < *least_left) {
       least_left = left;
       plan.device = device;
-      plan.limit = left < Bytes()
-                       ? fmt::format("{}: it lacks {}", device.str(), to_string(Bytes() - left))
-                       : fmt::format("{}: {} would be left", device.str(), to_string(left));
+      plan.limit = left < Bytes() ? fmt::format("{}: it lacks {}", device.str(), to_string(Bytes() - left))
+                                  : fmt::format("{}: {} would be left", device.str(), to_string(left));
     }
     if (device == host_device()) {
       plan.rows.insert(plan.rows.begin(), std::move(row));

@@ -20,9 +20,9 @@ struct Forecast {
 };
 
 enum class PlanVerdict : std::uint8_t {
-  kFits,            // at once
-  kFitsAfterOthers, // once those in `evicts` are gone
-  kDoesNotFit,      // whoever goes
+  kFits,             // at once
+  kFitsAfterOthers,  // once those in `evicts` are gone
+  kDoesNotFit,       // whoever goes
 };
 std::string_view to_string(PlanVerdict verdict);
 

@@ -10,7 +10,7 @@ namespace {
 
 // A worker without a model: its code, its stacks, its allocator. Added to a prediction, which knows only the
 // model.
-constexpr Bytes kProcessOverhead = mib(24);
+constexpr Bytes kProcessOverhead = mib(12);
 // Instances whose model is still asked for after their end (release reports, phases).
 constexpr std::size_t kRemembered = 256;
 

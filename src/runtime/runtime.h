@@ -132,8 +132,8 @@ class Runtime {
   Result<RemovedFiles> remove(const ModelId& model, bool force);
 
   Task<Result<backend::Inspection>> inspect(std::filesystem::path path);
-  // What a load of this model of ours would come to now, with other options where they are given. Errors: those
-  // of looking into the file.
+  // What a load of this model of ours would come to now, with other options where they are given. Errors:
+  // those of looking into the file.
   Task<Result<LoadPlan>> plan(ModelId model, LoadOptions changed);
   // Newest first; empty `model`: all.
   std::vector<StoredDecision> decisions(std::string_view model, std::size_t limit) const;
