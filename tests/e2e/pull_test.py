@@ -25,7 +25,7 @@ from hub import Hub, Trouble, Tunnels  # noqa: E402
 CHUNK = 64 * 1024
 STREAMS = 4
 RUNS = int(os.environ.get("LLM_MANAGER_PULL_RUNS", "20"))
-SEED = int(os.environ.get("LLM_MANAGER_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
+SEED = int(os.environ.get("LLM_MANAGER_PULL_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 
 
 def tuning(**more):
@@ -284,7 +284,7 @@ class Children(unittest.TestCase):
                     # A cut connection goes on where it was: only what a kill took is fetched again.
                     self.assertLessEqual(hub.sent[name], len(data) + kills * STREAMS * CHUNK,
                                          f"{before} before the last run")
-        print(f"seeds {SEED}…{SEED + RUNS - 1}: {outcomes}; again by LLM_MANAGER_SEED={SEED}")
+        print(f"seeds {SEED}…{SEED + RUNS - 1}: {outcomes}; again by LLM_MANAGER_PULL_SEED={SEED}")
         self.assertGreaterEqual(outcomes.get("done", 0), RUNS // 2)
 
 
