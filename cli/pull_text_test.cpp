@@ -19,9 +19,8 @@ boost::json::value pull(std::string_view more) {
 TEST(PullText, TheLineFits) {
   const auto loading =
       pull(R"("state": "running", "stage": "downloading", "bytes_per_s": 36909875.2, "left_s": 64.5)");
-  EXPECT_EQ(
-      pull_line(loading, 90),
-      "hf:owner/tiny@main  █████████▋·········   51 %  2.40 of 4.70 GB  35.2 MB/s  1 min 5 s left");
+  EXPECT_EQ(pull_line(loading, 90),
+            "hf:owner/tiny@main  █████████▋·········   51 %  2.40 of 4.70 GB  35.2 MB/s  1 min 5 s left");
   for (int columns = 1; columns < 120; ++columns)
     EXPECT_LE(display_width(pull_line(loading, columns)), columns) << columns;
   const auto checking = pull(R"("state": "running", "stage": "verifying", "bytes_per_s": 1e9)");

@@ -5,7 +5,7 @@ model_memory() {
   local mib= meminfo=${MEMINFO:-/proc/meminfo}
   if [[ $(sed -n 's/^variant: *//p' "${root:-.}/build/engine-variant" 2>/dev/null) != cpu* ]]; then
     if command -v nvidia-smi >/dev/null; then
-      mib=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null | sort -n | tail -n 1 | tr -cd 0-9)
+      mib=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits 2>/dev/null | sort -n | tail -n 1 | tr -cd 0-9 || true)
     elif compgen -G '/sys/class/drm/card*/device/mem_info_vram_total' >/dev/null; then
       mib=$(($(sort -n /sys/class/drm/card*/device/mem_info_vram_total | tail -n 1) / 1048576))
     fi

@@ -119,6 +119,12 @@ class Pulling {
 
   Task<> follow(http::Exchange& exchange, std::uint64_t id, runtime::EventHub::Subscription subscription) {
     if (!exchange.begin(200, event_stream_headers())) co_return;
+    // At once, so that whoever leaves early knows which it was.
+    if (const runtime::Pull* pull = runtime_.pulls().find(id);
+        pull != nullptr && !runtime::rests(pull->state)) {
+      const std::string first = http::sse_event(json::serialize(to_json(*pull)), "progress");
+      if (!co_await exchange.write(first)) co_return;
+    }
     for (;;) {
       const runtime::Pull* pull = runtime_.pulls().find(id);
       if (pull == nullptr || runtime::rests(pull->state)) {

@@ -107,6 +107,17 @@ struct Pulls::Impl : std::enable_shared_from_this<Pulls::Impl> {
     return &it->second;
   }
 
+  // Another pull of the same source that has not ended; what is unfinished is that one's then.
+  const Pull* successor_of(const Pull& pull) const {
+    for (const auto& [id, entry] : entries) {
+      const Pull& other = entry.pull;
+      if (id != pull.id && other.source == pull.source && other.folder == pull.folder &&
+          !has_ended(other.state))
+        return &other;
+    }
+    return nullptr;
+  }
+
   // Starts those that wait, as many as may run at once.
   void fill() {
     if (stopping) return;
@@ -207,7 +218,7 @@ struct Pulls::Impl : std::enable_shared_from_this<Pulls::Impl> {
     entry.child.reset();
     if (stopping) return;
     conclude(entry, how);
-    if (entry.pull.state == PullState::kCancelled) discard(entry.pull.folder, key_of(entry.pull.source));
+    if (entry.pull.state == PullState::kCancelled) discard_unfinished(entry.pull);
     fill();
   }
 
@@ -241,6 +252,10 @@ struct Pulls::Impl : std::enable_shared_from_this<Pulls::Impl> {
                        .fields = {},
                        .retry_after = {}};
     become(entry, PullState::kFailed);
+  }
+
+  void discard_unfinished(const Pull& pull) {
+    if (successor_of(pull) == nullptr) discard(pull.folder, key_of(pull.source));
   }
 
   void discard(const std::filesystem::path& folder, const std::string& key) {
@@ -361,6 +376,10 @@ Result<void> Pulls::resume(std::uint64_t id) {
   if (entry->pull.state == PullState::kDone || entry->pull.state == PullState::kCancelled)
     return ended(entry->pull);
   if (!rests(entry->pull.state)) return {};
+  if (const Pull* other = impl_->successor_of(entry->pull)) {
+    return fail(ErrorCode::kFailedPrecondition,
+                fmt::format("pull {} fetches the same: resume that", other->id), "pull_ended");
+  }
   entry->deaths = 0;
   entry->pull.error.reset();
   impl_->become(*entry, PullState::kWaiting);
@@ -376,7 +395,7 @@ Result<void> Pulls::cancel(std::uint64_t id) {
   if (entry->child) {
     entry->child->signal(SIGTERM);
   } else {
-    impl_->discard(entry->pull.folder, key_of(entry->pull.source));
+    impl_->discard_unfinished(entry->pull);
   }
   impl_->fill();
   return {};

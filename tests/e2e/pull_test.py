@@ -25,7 +25,7 @@ from hub import Hub, Trouble, Tunnels  # noqa: E402
 CHUNK = 64 * 1024
 STREAMS = 4
 RUNS = int(os.environ.get("LLM_MANAGER_PULL_RUNS", "20"))
-SEED = int(os.environ.get("LLM_MANAGER_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
+SEED = int(os.environ.get("LLM_MANAGER_PULL_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 
 
 def tuning(**more):
@@ -284,7 +284,7 @@ class Children(unittest.TestCase):
                     # A cut connection goes on where it was: only what a kill took is fetched again.
                     self.assertLessEqual(hub.sent[name], len(data) + kills * STREAMS * CHUNK,
                                          f"{before} before the last run")
-        print(f"seeds {SEED}…{SEED + RUNS - 1}: {outcomes}; again by LLM_MANAGER_SEED={SEED}")
+        print(f"seeds {SEED}…{SEED + RUNS - 1}: {outcomes}; again by LLM_MANAGER_PULL_SEED={SEED}")
         self.assertGreaterEqual(outcomes.get("done", 0), RUNS // 2)
 
 
@@ -394,6 +394,36 @@ class Daemons(DaemonTest):
         self.assertEqual((self.models(daemon) / name).read_bytes(), data)
         self.assertEqual(daemon.chat("tiny-q4_0").status, 200)
         self.assertLessEqual(hub.sent[name], len(data) + 2 * STREAMS * CHUNK)
+
+    def test_a_failed_pull_and_its_successor(self):
+        """What is unfinished belongs to the pull that goes on with it."""
+        hub = self.hub(Trouble(server_error=1.0, seed=1))
+        data = fake_model().encode() + b"#" * 2_000_000
+        hub.add("owner/tiny", {"tiny-Q4_0.gguf": data})
+        daemon = self.serve(hub)
+        failed = daemon.post("/api/v1/pull", {"source": "hf:owner/tiny"})
+        self.assertEqual((failed.status, failed.error()["code"]), (503, "server_error"))
+        hub.trouble.server_error, hub.trouble.rate = 0, 2_000_000
+        second = daemon.post("/api/v1/pull", {"source": "hf:owner/tiny", "wait": False}).json()["id"]
+        self.assertEqual(second, 2)
+        hub.wait_sent("owner/tiny/tiny-Q4_0.gguf", 300_000)
+        self.assertEqual(daemon.post("/api/v1/pulls/1/resume").error()["code"], "pull_ended")
+        self.assertEqual(daemon.post("/api/v1/pulls/1/cancel").status, 200)
+        hub.trouble.rate = 0
+        self.assertEqual(daemon.post("/api/v1/pull", {"source": "hf:owner/tiny"}).json()["state"], "done")
+        self.assertEqual(hub.sent["owner/tiny/tiny-Q4_0.gguf"], len(data))
+
+    def test_into_the_configured_folder(self):
+        hub, folder = self.hub(), self.folder()
+        hub.add("owner/tiny", {"tiny-Q4_0.gguf": fake_model().encode() + b"#" * 9})
+        mine = pathlib.Path(folder) / "mine"
+        mine.mkdir()
+        daemon = self.start({"other": fake_model()}, f"model_folders: [{mine}]", folder=folder,
+                            environment=environment_of(hub, folder))
+        done = daemon.post("/api/v1/pull", {"source": "hf:owner/tiny"}).json()
+        self.assertEqual((done["models"], done["files"]), (["tiny-q4_0"], [str(mine / "owner/tiny/tiny-Q4_0.gguf")]))
+        self.assertEqual(daemon.post("/api/v1/models/remove", {"model": "tiny-q4_0"}).status, 200)
+        self.assertEqual(visible(mine), [])
 
     def test_ctrl_c_pauses(self):
         hub = self.hub(Trouble(rate=1_000_000))
