@@ -41,8 +41,9 @@ Error Arbiter::held_error(const Entry& entry, const Hold& hold) const {
 
 Need Arbiter::need_of(const Entry& entry) const {
   const Instance& instance = *entry.instance;
-  return {.bytes = instance.plan ? instance.plan->bytes : instance.footprint->bytes,
-          .places = instance.places};
+  if (instance.plan) return {.bytes = instance.plan->bytes, .places = instance.places};
+  const auto& footprint = instance.footprint ? instance.footprint : entry.learned;
+  return {.bytes = footprint ? footprint->bytes : DeviceBytes(), .places = instance.places};
 }
 
 Need Arbiter::charge_of(const Entry& entry) const {
