@@ -62,6 +62,7 @@ class OnDemand(DaemonTest):
     def test_a_stream_is_passed_on_byte_for_byte(self):
         daemon = self.start({"alpha": fake_model(say="one two three four")})
         body = json.dumps({"model": "alpha", "messages": [{"role": "user", "content": "größer 中文 \u0001"}],
+                           "prompt": "or this", "input": "or that",
                            "stream": True, "tools": [{"type": "function", "function": {"name": "f"}}],
                            "response_format": {"type": "json_schema"}, "unheard_of": {"a": [1.50, 1e3]}})
         for path in ("/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses"):

@@ -175,11 +175,15 @@ class Reload(DaemonTest):
 
     def test_a_file_that_was_wrong_is_noticed_when_it_is_mended(self):
         daemon = self.start({"alpha": fake_model(fail="invalid_artifact"), "beta": fake_model()})
+        log = daemon.events()
         self.assertEqual(daemon.chat("alpha").status, 400)
+        log.wait("state", model="alpha", detail="failed")
         other = daemon.models / "alpha.new"
         other.write_text(fake_model(say="mended"))
         other.replace(daemon.models / "alpha.gguf")
-        self.assertIn("mended", daemon.chat("alpha").json()["choices"][0]["message"]["content"])
+        answer = daemon.chat("alpha")
+        self.assertEqual(answer.status, 200, answer)
+        self.assertIn("mended", answer.json()["choices"][0]["message"]["content"])
 
 
 class NotStarted(DaemonTest):

@@ -57,7 +57,8 @@ class TinyLlama(RealEngine):
 
         # The same without a name, and by the role.
         for name in ("chat", "local_default", f"local/{self.name}", self.name.upper()):
-            self.assertEqual(daemon.chat(name, "Hi", max_tokens=1).status, 200, name)
+            answer = daemon.chat(name, "Hi", max_tokens=1)
+            self.assertEqual(answer.status, 200, answer)
 
         anthropic = daemon.post("/v1/messages", daemon.question(self.name, QUESTION, temperature=0, max_tokens=24))
         self.assertEqual(anthropic.status, 200, anthropic)
