@@ -13,7 +13,7 @@ MIB = 1 << 20
 # The first time a prediction may be too large by so much, and too small by so much.
 OVER, UNDER = 0.10, 0.03
 # The second time, by what was learned; a process's own memory moves by some pages from life to life.
-AGAIN, PAGES = 0.02, 2 * MIB
+AGAIN, PAGES = 0.02, 4 * MIB
 
 
 class Shape:
