@@ -167,7 +167,9 @@ Result<wire::Inspected> inspect_in_sandbox(const wire::Inspect& order) {
 
 wire::DevicesListed list_devices(const wire::ListDevices& order) {
   wire::DevicesListed out;
-  for (std::size_t i = 0; i < ggml_backend_dev_count(); ++i) {
+  // To tell a card's memory is to open it: whoever asks for servers does not ask for cards.
+  const std::size_t local = order.servers.empty() ? ggml_backend_dev_count() : 0;
+  for (std::size_t i = 0; i < local; ++i) {
     auto* device = ggml_backend_dev_get(i);
     ggml_backend_dev_props properties{};
     ggml_backend_dev_get_props(device, &properties);

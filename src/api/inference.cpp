@@ -112,7 +112,8 @@ std::string without_key(std::string text, std::string_view key) {
   constexpr std::size_t kShortestKey = 8;  // what is shorter is a word that may stand in any sentence
   if (key.starts_with(kScheme)) key.remove_prefix(kScheme.size());
   if (key.size() < kShortestKey) return text;
-  for (std::size_t at = 0; (at = text.find(key, at)) != std::string::npos;) text.replace(at, key.size(), "[key]");
+  for (std::size_t at = 0; (at = text.find(key, at)) != std::string::npos;)
+    text.replace(at, key.size(), "[key]");
   return text;
 }
 
@@ -142,14 +143,19 @@ class Inference {
     const http::Request& request = exchange.request();
     const auto scan = scan_request(request.body, endpoint_.question);
     if (!scan) co_return co_await end_with(exchange, scan.error());
-    if (!scan->asks) co_return co_await end_with(exchange, nothing_asked());
     auto model = runtime_.catalog().resolve(scan->model.value_or(""), endpoint_.kind);
     if (!model) co_return co_await end_with(exchange, model.error());
+    // Others may know more ways to ask.
+    if (!scan->asks && !is_upstreams(*model)) co_return co_await end_with(exchange, nothing_asked());
     if (auto wrong = wrong_kind(*model)) co_return co_await end_with(exchange, *std::move(wrong));
     const auto& clients = runtime_.config().config.server.clients;
     const auto client = clients.find(exchange.client());
-    auto wish = wish_of(request, client == clients.end() ? nullptr : &client->second,
-                        runtime_.catalog().find(*model), *model, runtime_.now());
+    // Of a key whose client was taken out of the configuration since the start nothing good is known.
+    static const config::Client kGone{.priority = PriorityClass::kBatch};
+    const config::Client* known = client != clients.end()     ? &client->second
+                                  : exchange.client().empty() ? nullptr
+                                                              : &kGone;
+    auto wish = wish_of(request, known, runtime_.catalog().find(*model), *model, runtime_.now());
     if (!wish) co_return co_await end_with(exchange, wish.error());
     std::optional<AnswerSoFar> so_far;  // of an answer that may be broken off
     if (endpoint_.continued && scan->stream && scan->continuable && !is_upstreams(wish->model))

@@ -45,11 +45,17 @@ std::vector<Change> diff(const Config& before, const Config& after) {
     const auto new_names = section.names(after);
     for (const std::string& name : new_names) {
       if (std::ranges::find(old_names, name) != old_names.end()) continue;
-      changes.push_back({.key = with_name(section.path, name), .before = {}, .after = std::string(kAdded)});
+      changes.push_back({.key = with_name(section.path, name),
+                         .before = {},
+                         .after = std::string(kAdded),
+                         .restart = section.at_restart});
     }
     for (const std::string& name : old_names) {
       if (std::ranges::find(new_names, name) != new_names.end()) continue;
-      changes.push_back({.key = with_name(section.path, name), .before = {}, .after = std::string(kRemoved)});
+      changes.push_back({.key = with_name(section.path, name),
+                         .before = {},
+                         .after = std::string(kRemoved),
+                         .restart = section.at_restart});
     }
   }
   for (const Key& key : schema()) {

@@ -117,6 +117,7 @@ TEST(Difference, IsToldInWords) {
   after.settings.residency.linger = std::chrono::minutes(1);
   after.server.listen = "127.0.0.1:9000";
   after.models["qwen"].model_path = "/m/q.gguf";
+  after.server.clients["ci"].weight = 2;
   before.models["gone"].model_path = "/m/g.gguf";
   before.models["llm"].load.context = 4096;
   after.models["llm"].load.context = std::nullopt;
@@ -128,6 +129,7 @@ TEST(Difference, IsToldInWords) {
   const std::vector<std::string> expected = {
       "models.qwen: added",
       "models.gone: removed",
+      "server.clients.ci: added (needs a restart)",
       "models.llm.max_length: 4096 → not set",
       "residency.linger: 30s → 1min",
       "server.listen: 127.0.0.1:11435 → 127.0.0.1:9000 (needs a restart)",

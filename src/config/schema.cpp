@@ -421,6 +421,7 @@ const std::vector<Section>& sections() {
       {.path = "server.clients.*",
        .help = "",
        .lenient = false,
+       .at_restart = true,
        .example_name = "ci",
        .create = [](Config& c, const std::string& name) { c.server.clients.try_emplace(name); },
        .names = [](const Config& c) { return names_of(c.server.clients); }},

@@ -32,6 +32,7 @@ struct Section {
   std::string path;
   std::string help;
   bool lenient = false;      // unknown keys are told, not refused: files of other programs keep working
+  bool at_restart = false;   // entries that come and go count from the next start on
   std::string example_name;  // stands for * in the example
   std::function<void(Config&, const std::string& name)> create;
   std::function<std::vector<std::string>(const Config&)> names;

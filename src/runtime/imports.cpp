@@ -58,6 +58,7 @@ Imports::Imports(Seams seams) : seams_(std::move(seams)) {}
 Imports::~Imports() = default;
 
 void Imports::want(std::vector<Import> missing) {
+  if (stopped_) return;
   std::erase_if(failures_, [&](const auto& failure) {
     return std::ranges::find(missing, failure.first, &Import::file) == missing.end();
   });
@@ -84,6 +85,7 @@ const Error* Imports::failure(const fs::path& file) const {
 }
 
 void Imports::stop() {
+  stopped_ = true;
   wanted_.clear();
   running_.reset();
 }

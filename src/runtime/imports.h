@@ -71,6 +71,7 @@ class Imports {
   std::deque<Import> wanted_;
   std::map<std::filesystem::path, Error> failures_;
   std::shared_ptr<Running> running_;
+  bool stopped_ = false;
 };
 
 }  // namespace lm::runtime

@@ -30,26 +30,24 @@ Error missing(const Model& model, std::string_view why) {
           .retry_after = {}};
 }
 
-std::string fingerprint(const struct stat& found) {
-  return fmt::format("{}-{}-{}.{}", found.st_ino, found.st_size, found.st_mtim.tv_sec, found.st_mtim.tv_nsec);
-}
-
 // Whether the file is there and which one it is: a file that was replaced has another fingerprint. Its
 // content is read by workers only.
 void look_at(Model& model) {
+  // Also of one with a problem, so that it is known when the file is another one.
+  model.artifact.fingerprint = fingerprint_of(model.artifact.path);
   if (model.problem) return;
   struct stat found{};
   if (::stat(model.artifact.path.c_str(), &found) != 0) {
     model.problem = missing(model, fmt::format("is not there; correct {}", where_to_correct(model)));
   } else if (S_ISDIR(found.st_mode)) {
-    model.problem = missing(model, fmt::format("is a folder without config.json; {} names a GGUF file or a Hugging "
-                                               "Face checkpoint",
-                                               where_to_correct(model)));
+    model.problem =
+        missing(model, fmt::format("is a folder without config.json; {} names a GGUF file or a Hugging "
+                                   "Face checkpoint",
+                                   where_to_correct(model)));
   } else if (::access(model.artifact.path.c_str(), R_OK) != 0) {
     model.problem = missing(model, "may not be read by this user");
   } else {
     if (model.artifact.size == Bytes()) model.artifact.size = Bytes(found.st_size);
-    model.artifact.fingerprint = fingerprint(found);
   }
 }
 
@@ -100,7 +98,8 @@ Inventory take_inventory(const config::Config& config, const std::vector<std::fi
 
 std::string fingerprint_of(const std::filesystem::path& file) {
   struct stat found{};
-  return ::stat(file.c_str(), &found) == 0 && !S_ISDIR(found.st_mode) ? fingerprint(found) : std::string();
+  if (::stat(file.c_str(), &found) != 0 || S_ISDIR(found.st_mode)) return {};
+  return fmt::format("{}-{}-{}.{}", found.st_ino, found.st_size, found.st_mtim.tv_sec, found.st_mtim.tv_nsec);
 }
 
 }  // namespace lm::runtime

@@ -26,8 +26,8 @@ struct Inventory {
 Inventory take_inventory(const config::Config& config, const std::vector<std::filesystem::path>& folders,
                          const std::filesystem::path& imports);
 
-// Which file is there, as the disk tells without its being read: another name where it was replaced, an empty one
-// where there is none.
+// Which file is there, as the disk tells without its being read: another name where it was replaced, an empty
+// one where there is none.
 std::string fingerprint_of(const std::filesystem::path& file);
 
 }  // namespace lm::runtime

@@ -89,7 +89,7 @@ struct Pulls::Impl : std::enable_shared_from_this<Pulls::Impl> {
     entry.pull.rate = 0;
     entry.seen.clear();
     seams.records.update_pull(record_of(entry.pull));
-    log::info("pull {}: {} is {}{}", entry.pull.id, entry.pull.source, to_string(state),
+    log::info("pull {}: {} is {}{}", entry.pull.id, shown_source(entry.pull.source), to_string(state),
               entry.pull.error ? ": " + entry.pull.error->message : "");
     tell(entry);
   }
@@ -414,6 +414,12 @@ std::vector<Pull> Pulls::all() const {
 
 void Pulls::discard(const std::filesystem::path& folder, const std::string& key) {
   impl_->discard(folder, key);
+}
+
+std::string shown_source(std::string_view source) {
+  const bool is_address = source.starts_with("https://") || source.starts_with("http://");
+  const std::size_t query = is_address ? source.find_first_of("?#") : std::string_view::npos;
+  return std::string(source.substr(0, query)) + (query == std::string_view::npos ? "" : "?…");
 }
 
 }  // namespace lm::runtime

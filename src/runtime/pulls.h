@@ -28,6 +28,9 @@ std::string_view to_string(PullState state);
 // Nothing happens to it any more by itself: also of one that is paused.
 bool rests(PullState state);
 
+// The source for people, logs and lists: without an address's query, which may be a key.
+std::string shown_source(std::string_view source);
+
 // A pull as it is now. A plain value.
 struct Pull {
   std::uint64_t id = 0;

@@ -41,6 +41,12 @@ Bytes default_headroom(const Device& device) {
 }
 
 // How often RPC servers that are away are looked for.
+// Cards that the engine names as our probes do. Vulkan's names are its own: what it uses is not measured
+// here.
+bool can_use(std::string_view variant, DeviceKind kind) {
+  return kind == DeviceKind::kHost || (kind == DeviceKind::kCuda && variant == "cuda");
+}
+
 constexpr Duration kLookAgain = std::chrono::seconds(30);
 
 // How long the end of the daemon waits for conversations to be moved to disk.
@@ -252,8 +258,10 @@ struct Runtime::Impl {
     }
     const bool changed = co_await remote.look(std::move(in_use));
     looking = false;
-    if (!changed) co_return;
-    for (const std::string& trouble : remote.troubles()) log::warning("RPC server {}", trouble);
+    if (changed) {
+      for (const std::string& trouble : remote.troubles()) log::warning("RPC server {}", trouble);
+    }
+    // Also where nothing changed: a device that was lost in the middle of an answer is there again.
     loop.post(SettingsChanged{loaded.config.settings, configured_devices(loaded.config)});
   }
 
@@ -311,7 +319,7 @@ struct Runtime::Impl {
     for (const config::Warning& warning : loaded.warnings) warnings.push_back(config::to_string(warning));
     const std::string_view variant =
         std::string_view(workers->engine()).substr(workers->engine().rfind(' ') + 1);
-    for (Device& device : machine) device.usable = device.kind != DeviceKind::kCuda || variant == "cuda";
+    for (Device& device : machine) device.usable = can_use(variant, device.kind);
     std::vector<Device> devices = configured_devices(config);
     for (const std::string& trouble : probe.troubles()) warnings.push_back("cards are not used: " + trouble);
     for (const std::string& away : remote.troubles()) warnings.push_back("RPC server " + away);
@@ -339,6 +347,7 @@ struct Runtime::Impl {
 
   // The models are looked at anew: one has its file now, or says why not.
   void import_ended(const Import& import, Result<std::vector<std::string>> outcome) {
+    const JobId job = import_job;  // apply() begins the next one
     std::optional<Error> error;
     if (!outcome) error = std::move(outcome).error();
     for (const std::string& notice : outcome ? *outcome : std::vector<std::string>())
@@ -349,7 +358,7 @@ struct Runtime::Impl {
       log::info("{} is imported as {}", import.model.str(), import.file.string());
     }
     apply(loaded.config);
-    runner->run(FinishJob{import_job, std::move(error), {}});
+    runner->run(FinishJob{job, std::move(error), {}});
   }
 
   // Looks at the model folders again; what came and went, in words.

@@ -11,6 +11,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import time
 import unittest
 
 from daemon import DaemonTest, program, wait_gone
@@ -117,6 +118,25 @@ class Daemons(Importer):
         again = daemon.post("/v1/embeddings", {"model": "embedding", "input": "Hello"})
         self.assertEqual(again.status, 200, again)
         self.assertEqual(files[0].stat().st_ino, made.st_ino)
+
+    def test_several_wait_for_each_other_and_each_ends_once(self):
+        folders = []
+        for _ in range(3):
+            folders.append(self.copy_of_checkpoint())
+            config = json.loads((folders[-1] / "config.json").read_text())
+            (folders[-1] / "config.json").write_text(json.dumps({**config, "model_type": "mamba"}))
+        entries = "".join(f"  m{i}: {{model_path: {folder}, kind: embedding}}\n" for i, folder in enumerate(folders))
+        daemon = self.make({}, "models:\n" + entries, worker=program("LLM_MANAGER_REAL_WORKER")).start()
+        events = daemon.events(last_id=0)
+        deadline = time.monotonic() + 60
+        for i in range(3):
+            while (answer := daemon.post("/v1/embeddings", {"model": f"m{i}", "input": "Hello"})).error()["code"] == "importing":
+                self.assertLess(time.monotonic(), deadline, answer)
+            self.assertEqual(answer.error()["code"], "unsupported_model", answer)
+        events.sync()
+        ended = [job["job"] for job in events.all("job") if (job["error"] or {}).get("code") == "unsupported_model"]
+        self.assertEqual(len(ended), 3, "each ends")
+        self.assertEqual(len(set(ended)), 3, "and once")
 
     def test_what_cannot_be_imported_says_why_and_is_tried_again_when_it_was_mended(self):
         folder = self.copy_of_checkpoint()
