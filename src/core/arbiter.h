@@ -135,6 +135,8 @@ class Arbiter {
   void drop_kept(const Entry& entry, Bytes bytes);
   Need coming_room() const;
   Need room_ever() const;
+  void refuse_for_now(Entry& entry, Error error);
+  Need with_reserve(const Entry& entry, Need need) const;
   void refuse_for_room(Entry& entry, const Ledger& books, const Need& need, const Need& ever);
   bool evict_for(Entry& entry, const Need& need, const Need& missing);
   void tell_wait(Entry& entry, std::string why);

@@ -73,12 +73,13 @@ bool Arbiter::choose_place(Entry& entry, const Ledger& books, const Need& spoken
   if (entry.is_seat()) return true;
   const Candidates places = candidates_of(entry);
   if (places.missed) {
-    refuse(entry, {.code = ErrorCode::kUnavailable,
-                   .message = fmt::format("{} may only use {}, which is not there at the moment",
-                                          entry.model.id.str(), places.missed->str()),
-                   .reason = "device_lost",
-                   .fields = {{"device", places.missed->str()}},
-                   .retry_after = {}});
+    Error error{.code = ErrorCode::kUnavailable,
+                .message = fmt::format("{} may only use {}, which is not there at the moment",
+                                       entry.model.id.str(), places.missed->str()),
+                .reason = "device_lost",
+                .fields = {{"device", places.missed->str()}},
+                .retry_after = {}};
+    refuse_for_now(entry, std::move(error));
     return false;
   }
   if (instance.for_host != places.devices.empty()) {

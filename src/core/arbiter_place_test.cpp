@@ -79,6 +79,43 @@ TEST_F(Several, EachGoesWhereMostIsFree) {
   EXPECT_EQ(world.out_of_memory(), 0);
 }
 
+// It used to be refused and tried again at the same moment, for ever.
+TEST_F(Several, APinWaitsForTheOnlyDeviceThatItMayHave) {
+  servers({gib(8), gib(8)});
+  Model& pinned = model("a", 2);
+  pinned.load.device = "rpc0";
+  pinned.policy.pinned = true;
+  world.configure();
+  world.run_for(sec(5));
+  ASSERT_TRUE(world.has_worker("a"));
+  lose("a", "rpc0");
+  world.run_for(sec(60));
+  EXPECT_FALSE(world.has_worker("a"));
+  const RequestId asked = world.request("a", sec(1));
+  world.run_for(sec(1));
+  EXPECT_TRUE(world.rejected(asked));
+  EXPECT_EQ(world.reason(asked), "device_lost");
+  world.configure();  // it is there again
+  world.run_for(sec(10));
+  EXPECT_TRUE(world.has_worker("a"));
+}
+
+TEST_F(Several, WhatAnOwnerReservesIsLeftFree) {
+  cards({gib(8)});
+  model("a", 3);
+  Model& x = model("x", 5);
+  x.placement.reserve = {{DeviceId("all"), gib(2)}};
+  Model& large = model("large", 7);
+  large.placement.reserve = {{DeviceId("all"), gib(2)}};
+  world.configure();
+  served("a");
+  const RequestId refused = world.request("large", sec(1));
+  world.run_for(sec(5));
+  EXPECT_EQ(world.reason(refused), "insufficient_memory") << "7 of 8 with 2 to be left";
+  served("x");
+  EXPECT_FALSE(world.has_worker("a")) << "beside it nothing would be left";
+}
+
 TEST_F(Several, WhatFitsOnNoneIsCut) {
   cards({gib(8), gib(8)});
   model("big", 12);

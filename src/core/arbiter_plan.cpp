@@ -58,7 +58,9 @@ LoadPlan Arbiter::plan(const ModelId& id, const LoadOptions& options, const Fore
     }
   }
 
-  const Need whole{.bytes = books.whole(need.bytes), .places = need.places};
+  Need whole{.bytes = books.whole(need.bytes), .places = need.places};
+  for (const LayerShare& share : plan.shares)
+    whole.bytes.add(share.device, reserve_on(entry.model.placement, share.device));
   const Need shortage = books.shortage(whole);
   plan.verdict = shortage.empty()        ? PlanVerdict::kFits
                  : ever.covers(shortage) ? PlanVerdict::kFitsAfterOthers

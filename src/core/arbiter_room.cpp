@@ -116,13 +116,14 @@ void Arbiter::admit_loads() {
       for (const auto& [device, bytes] : DeviceBytes(need.bytes))
         need.bytes.set(device, std::clamp(books.available(device) + ever.bytes.on(device), Bytes(), bytes));
     }
-    if (!ever.covers(books.shortage(need))) {
-      refuse_for_room(*entry, books, need, ever);
+    const Need asked = with_reserve(*entry, need);
+    if (!ever.covers(books.shortage(asked))) {
+      refuse_for_room(*entry, books, asked, ever);
       continue;
     }
 
     Need wanted = spoken_for;
-    wanted += need;
+    wanted += asked;
     const Need shortage = limited_to(need, books.shortage(wanted));
     if (shortage.empty()) {
       order_load(*entry, need);
@@ -200,10 +201,23 @@ void Arbiter::refuse_for_room(Entry& entry, const Ledger& books, const Need& nee
     error.fields = {{"device", device.str()}, {"needed", bytes.count()}, {"free", most.count()}};
     break;
   }
+  refuse_for_now(entry, std::move(error));
+}
+
+// A pin waits until there is room; those who ask are told at once.
+void Arbiter::refuse_for_now(Entry& entry, Error error) {
   if (!backlog_.has_pin(entry.model.id)) return refuse(entry, std::move(error));
-  // A pin waits until there is room; those who ask are told at once.
   reject(backlog_.take_requests_and_jobs(entry.model.id), error);
   tell_wait(entry, std::move(error.message));
+}
+
+// What is to stay free beside it, by the owner's word, on the devices that it goes to.
+Need Arbiter::with_reserve(const Entry& entry, Need need) const {
+  const Instance& instance = *entry.instance;
+  if (instance.force || !instance.plan) return need;
+  for (const LayerShare& share : instance.plan->shares)
+    need.bytes.add(share.device, reserve_on(entry.model.placement, share.device));
+  return need;
 }
 
 // Closes the gates of the cheapest residents that make room; false where their turns do not allow it yet.

@@ -109,7 +109,8 @@ TEST(ArbiterShares, ChangesCostLittleAtSaturation) {
       const auto look = std::make_shared<std::function<void()>>();
       *look = [&world, &ask, model, id, look] {
         const RequestFate fate = world.fate(id);
-        if (fate == RequestFate::kWaiting || fate == RequestFate::kGranted) return world.after(ms(200), *look);
+        if (fate == RequestFate::kWaiting || fate == RequestFate::kGranted)
+          return world.after(ms(200), *look);
         ask(model);
       };
       world.after(ms(200), *look);

@@ -6,6 +6,13 @@
 namespace lm::core {
 namespace {
 
+// What took longer waited for something else, such as a worker that would not end.
+constexpr Duration kLongest = std::chrono::minutes(2);
+
+Duration at_most_four_times(Duration believed, Duration measured) {
+  return std::min({measured, std::max(4 * believed, ChangeCost::kGuess), kLongest});
+}
+
 Duration moved(Duration mean, Duration by) {
   return from_seconds(0.8 * seconds(mean) + 0.2 * seconds(by));
 }
@@ -18,16 +25,17 @@ void ChangeCost::loaded(Duration took) {
 
 void ChangeCost::changed(Duration took, Duration room, bool first) {
   measured(took, first ? Basis::kFirstChanges : Basis::kChanges);
-  room_ = std::exchange(any_change_, true) ? moved(room_, room) : room;
+  room_ = std::exchange(any_change_, true) ? moved(room_, at_most_four_times(room_, room))
+                                           : std::min(room, kLongest);
 }
 
 void ChangeCost::measured(Duration cost, Basis kind) {
   if (kind < basis_) return;
   if (std::exchange(basis_, kind) < kind) {
-    value_ = cost;
+    value_ = std::min(cost, kLongest);
     return;
   }
-  value_ = moved(value_, std::min(cost, std::max(4 * value_, kGuess)));
+  value_ = moved(value_, at_most_four_times(value_, cost));
 }
 
 }  // namespace lm::core

@@ -88,5 +88,19 @@ TEST(ChangeCost, StaysWithinWhatWasMeasured) {
   }
 }
 
+TEST(ChangeCost, NothingTakesLongerThanTwoMinutes) {
+  ChangeCost cost;
+  cost.changed(std::chrono::hours(1), std::chrono::hours(1), false);
+  EXPECT_EQ(cost.value(), std::chrono::minutes(2));
+  EXPECT_EQ(cost.room(), std::chrono::minutes(2));
+}
+
+TEST(ChangeCost, OneOutlierOfTheRoomCountsFourTimesWhatIsBelieved) {
+  ChangeCost cost;
+  cost.changed(std::chrono::seconds(1), std::chrono::seconds(1), false);
+  cost.changed(std::chrono::seconds(1), std::chrono::minutes(1), false);
+  EXPECT_LE(cost.room(), from_seconds(0.8 * 1 + 0.2 * 4));
+}
+
 }  // namespace
 }  // namespace lm::core

@@ -287,6 +287,7 @@ Placement place_anyway(const PlacementCase& model, std::span<const Room> rooms) 
   Rooms chosen;
   if (is_guide(model.layout, rooms.size())) {
     chosen = guides(model, rooms);
+    chosen.resize(std::min(chosen.size(), std::max<std::size_t>(1, layers_on_devices(model))));
   } else {
     const std::size_t most =
         std::min(most_devices(model, rooms.size()), std::max<std::size_t>(1, layers_on_devices(model)));

@@ -43,7 +43,9 @@ struct ClientPool : std::enable_shared_from_this<ClientPool> {
   std::unique_ptr<Stream> take() {
     while (!kept.empty()) {
       std::unique_ptr<Stream> stream = std::move(kept.back().stream);
+      const bool old = kept.back().since + options.kept_for <= SteadyClock::now();
       kept.pop_back();
+      if (old) continue;  // its server may be closing it now, and our timer is late
       stream->socket().watch(nullptr);
       char byte;
       if (stream->socket().closed() || stream->socket().peer_closed()) continue;

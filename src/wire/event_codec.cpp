@@ -63,7 +63,7 @@ void describe(auto& f, Like<Artifact> auto& v) {
 }
 void describe(auto& f, Like<ModelPolicy> auto& v) {
   auto& [pinned, keep_alive, weight, priority] = v;
-  f("pinned", pinned)("keep_alive", keep_alive)("weight", weight)("priority", priority);
+  f("pinned", pinned)("keep_alive", keep_alive)("weight", weight).later("priority", priority);
 }
 void describe(auto& f, Like<Remote> auto& v) {
   auto& [upstream, name] = v;
@@ -142,7 +142,7 @@ void describe(auto& f, Like<DesiredRestored::Hold> auto& v) {
 void describe(auto& f, Like<RequestArrived> auto& v) {
   auto& [request, model, priority, deadline, preemptible, weight] = v;
   f("request", request)("model", model)("priority", priority)("deadline", deadline);
-  f("preemptible", preemptible)("weight", weight);
+  f("preemptible", preemptible).later("weight", weight);
 }
 void describe(auto& f, Like<RequestCancelled> auto& v) {
   auto& [request] = v;
@@ -214,7 +214,7 @@ void describe(auto& f, Like<UpstreamYielded> auto& v) {
 void describe(auto& f, Like<UpstreamSeen> auto& v) {
   auto& [upstream, reachable, tells_residents, residents, held, measured, runs] = v;
   f("upstream", upstream)("reachable", reachable)("tells_residents", tells_residents);
-  f("residents", residents)("held", held)("measured", measured)("runs", runs);
+  f("residents", residents)("held", held)("measured", measured).later("runs", runs);
 }
 void describe(auto& f, Like<ReleaseMeasured> auto& v) {
   auto& [instance, generation, residual, holders, devices, method, complete] = v;
@@ -239,7 +239,7 @@ void describe(auto& f, Like<SettingsChanged> auto& v) {
 }
 void describe(auto& f, Like<DesiredRestored> auto& v) {
   auto& [holds, pins, last_switch] = v;
-  f("holds", holds)("pins", pins)("last_switch", last_switch);
+  f("holds", holds)("pins", pins).later("last_switch", last_switch);
 }
 void describe(auto&, Like<TimerFired> auto&) {}
 void describe(auto& f, Like<ShutdownBegan> auto& v) {
