@@ -101,19 +101,17 @@ TEST(ArbiterShares, ChangesCostLittleAtSaturation) {
     World& world = shared.world;
     const bool equal = dice.chance(50);
     const double mean = dice.real(0.2, 4);
-    std::function<void(std::string)> ask = [&](std::string model) {
+    std::function<void(std::string)> ask;
+    // A client asks again once it has its answer: none of the models is ever without somebody who waits.
+    std::function<void(std::string, RequestId)> look = [&](const std::string& model, RequestId id) {
+      const RequestFate fate = world.fate(id);
+      if (fate != RequestFate::kWaiting && fate != RequestFate::kGranted) return ask(model);
+      world.after(ms(200), [&look, model, id] { look(model, id); });
+    };
+    ask = [&](const std::string& model) {
       if (world.steps() >= events) return;
-      const RequestId id =
-          world.request(model, dice.exponential(mean), PriorityClass::kInteractive, {}, dice.chance(50));
-      // Its client asks again at once: none of the models is ever without somebody who waits.
-      const auto look = std::make_shared<std::function<void()>>();
-      *look = [&world, &ask, model, id, look] {
-        const RequestFate fate = world.fate(id);
-        if (fate == RequestFate::kWaiting || fate == RequestFate::kGranted)
-          return world.after(ms(200), *look);
-        ask(model);
-      };
-      world.after(ms(200), *look);
+      look(model,
+           world.request(model, dice.exponential(mean), PriorityClass::kInteractive, {}, dice.chance(50)));
     };
     Watch watch(world);
     for (int m = 0; m < shared.models; ++m) {
