@@ -196,13 +196,16 @@ Task<Result<Listing>> list_ollama(Source source, const Surroundings& surrounding
   LM_CO_TRY(const std::vector<wire::OllamaLayer> layers, wire::decode_ollama_manifest(*body));
   // "library/llama3.2" and "1b": ollama/llama3.2/llama3.2-1b.gguf.
   const std::string name = source.name.starts_with("library/") ? source.name.substr(8) : source.name;
-  const std::string stem = fmt::format("ollama/{}/{}-{}", name, name_of(name), source.revision);
+  // Another registry's model of the same name is another model.
+  std::string folder = source.host.empty() ? "ollama" : "ollama/" + source.host;
+  std::ranges::replace(folder, ':', '_');
+  const std::string stem = fmt::format("{}/{}/{}-{}", folder, name, name_of(name), source.revision);
   Listing listing;
   for (const wire::OllamaLayer& layer : layers) {
     std::string path;
     if (layer.media_type == "application/vnd.ollama.image.model") path = stem + ".gguf";
     if (layer.media_type == "application/vnd.ollama.image.projector")
-      path = fmt::format("ollama/{}/mmproj-{}-{}.gguf", name, name_of(name), source.revision);
+      path = fmt::format("{}/{}/mmproj-{}-{}.gguf", folder, name, name_of(name), source.revision);
     const bool is_twice =
         std::ranges::any_of(listing.files, [&](const RemoteFile& file) { return file.path == path; });
     if (path.empty() || is_twice) continue;
