@@ -173,6 +173,9 @@ struct Subprocess::State : std::enable_shared_from_this<State> {
     }
     send(SIGKILL);  // what is left of the group
 
+    // The reactor has made the descriptor one that does not wait. It tells of the end a moment before the kernel
+    // lets go of the child (seen on Linux 6.18); waitid would answer EAGAIN in that moment.
+    ::fcntl(pidfd.native_handle(), F_SETFL, 0);
     siginfo_t info{};
     rusage usage{};
     long rc = 0;

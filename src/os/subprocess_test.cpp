@@ -296,6 +296,16 @@ TEST_F(SubprocessTest, DestructionKillsAndReaps) {
   EXPECT_EQ(errno, ECHILD);
 }
 
+// The kernel tells of an end a moment before it lets go of the child: the reaping has to wait for that.
+TEST_F(SubprocessTest, KilledAtAnyMomentOfItsStartItIsReaped) {
+  for (int i = 0; i < 200; ++i) {
+    auto child = Subprocess::spawn(io.get_executor(), {.arguments = {"/bin/sleep", "infinity"}});
+    ASSERT_TRUE(child) << child.error().message;
+    io.restart();
+    io.poll();  // the reactor has the descriptor now
+  }
+}
+
 TEST_F(SubprocessTest, AWaitOutlivesTheSubprocess) {
   auto child = std::make_unique<Subprocess>(spawn({.arguments = {"/bin/sleep", "infinity"}}));
   auto wait = child->wait();
