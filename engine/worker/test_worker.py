@@ -32,6 +32,8 @@ DEADLINE = 120  # seconds; for machines that are busy with other things
 class Worker:
     """A worker process and the manager's end of its link."""
 
+    OPTIONS = {"kv_type": "", "device": "auto", "pooling": "", "mmap": True, "split": "layer", "shares": []}
+
     def __init__(self, folder, sandbox=False, environment=None, before=()):
         ours, theirs = socket.socketpair()
         self.socket_path = os.path.join(folder, "w%d.sock" % random.randrange(1 << 30))
@@ -62,8 +64,8 @@ class Worker:
         states = options.pop("states", [])
         sampling = options.pop("sampling", {})
         self.send(kind="load", generation=generation, model_kind=kind, path=path, projector=options.pop("projector", ""),
-                  options=dict(dict(kv_type="", device="auto", pooling="", mmap=True), **options), alias="the-alias",
-                  sampling=sampling, states=states)
+                  options=dict(self.OPTIONS, **options), alias="the-alias",
+                  sampling=sampling, rpc=[], states=states)
 
     def load(self, path, kind="generation", generation=1, **options):
         """Orders a load; its messages up to and with ready or failed, or up to the end of the link."""
@@ -76,7 +78,7 @@ class Worker:
 
     def inspect(self, path, exact=False, **options):
         self.send(kind="inspect", id=7, path=path, projector="", exact=exact,
-                  options=dict(dict(kv_type="", device="auto", pooling="", mmap=True), **options))
+                  options=dict(self.OPTIONS, **options))
         return self.receive()
 
     def connect(self):
@@ -140,7 +142,7 @@ class Life(WorkerTest):
     def test_says_hello_and_opens_nothing(self):
         worker = self.start()
         self.assertEqual(worker.hello["kind"], "hello")
-        self.assertEqual(worker.hello["protocol"], 2)
+        self.assertEqual(worker.hello["protocol"], 3)
         self.assertEqual(worker.hello["pid"], worker.process.pid)
         self.assertIn(worker.hello["variant"], ("cpu", "cuda", "vulkan"))
         self.assertFalse(os.path.exists(worker.socket_path))
@@ -691,7 +693,7 @@ class Inspecting(WorkerTest):
 
     def test_devices(self):
         worker = self.start()
-        worker.send(kind="list_devices")
+        worker.send(kind="list_devices", servers=[])
         told = worker.receive()
         self.assertEqual(told["kind"], "devices_listed")
         self.assertIn("host", [device["id"] for device in told["devices"]])
