@@ -18,6 +18,8 @@ inline void print_json(const Context& context, std::string_view answer) {
 
 // An answer of ours that is none.
 Failure not_understood(const Daemon& daemon);
+// A stream of ours that ended before its last event.
+Failure connection_lost(const Daemon& daemon);
 
 // `show` makes whole lines of the parsed value.
 template <class Show>

@@ -114,6 +114,15 @@ Failure not_understood(const Daemon& daemon) {
       .retry_after = {}});
 }
 
+Failure connection_lost(const Daemon& daemon) {
+  return failure_of_network(Error{.code = ErrorCode::kUnavailable,
+                                  .message = {},
+                                  .reason = "connection_lost",
+                                  .fields = {},
+                                  .retry_after = {}},
+                            daemon.address());
+}
+
 ExitCode run(Context& context, const ListOptions&) {
   auto daemon = context.daemon();
   if (!daemon) return context.report(daemon.error());
@@ -175,12 +184,7 @@ ExitCode watch_load(Context& context, const char* path, boost::json::object body
   if (!outcome) return context.report(outcome.error());
   if (failed) return context.report(*failed);
   if (done.empty()) {
-    return context.report(failure_of_network(Error{.code = ErrorCode::kUnavailable,
-                                                   .message = {},
-                                                   .reason = "connection_lost",
-                                                   .fields = {},
-                                                   .retry_after = {}},
-                                             daemon->address()));
+    return context.report(connection_lost(*daemon));
   }
   return print_answer(context, *daemon, done, text);
 }

@@ -105,12 +105,7 @@ ExitCode run(Context& context, const PullOptions& options) {
   }
   if (failed) return context.report(*failed);
   if (done.empty()) {
-    return context.report(failure_of_network(Error{.code = ErrorCode::kUnavailable,
-                                                   .message = {},
-                                                   .reason = "connection_lost",
-                                                   .fields = {},
-                                                   .retry_after = {}},
-                                             daemon->address()));
+    return context.report(connection_lost(*daemon));
   }
   const auto value = parse_json(done);
   const ExitCode printed =

@@ -70,12 +70,7 @@ ExitCode run(Context& context, const EventsOptions&) {
   if (!outcome && outcome.error().code == ExitCode::kInterrupted) return ExitCode::kInterrupted;
   if (!outcome) return context.report(outcome.error());
   // It never ends by itself.
-  return context.report(failure_of_network(Error{.code = ErrorCode::kUnavailable,
-                                                 .message = {},
-                                                 .reason = "connection_lost",
-                                                 .fields = {},
-                                                 .retry_after = {}},
-                                           daemon->address()));
+  return context.report(connection_lost(*daemon));
 }
 
 }  // namespace lm::cli
