@@ -89,7 +89,8 @@ def prompt(row: dict, number: int) -> str:
 
 def ask(server, row: dict, number: int) -> float:
     """Seconds to the first piece of text."""
-    return server.first_token(row["model"], prompt(row, number), timeout=PATIENCE_S, max_tokens=row["generated"], ignore_eos=True)
+    return server.first_token(row["model"], prompt(row, number), timeout=PATIENCE_S, max_tokens=row["generated"], ignore_eos=True,
+                              may_be_empty=True)
 
 
 def capacity(server, recorded: list[dict], span_s: float) -> tuple[float, list[tuple[dict, float, float]]]:

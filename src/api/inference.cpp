@@ -273,7 +273,10 @@ class Inference {
                                 .target = std::string(endpoint_.path),
                                 .headers = headers_for_worker(exchange.request().headers),
                                 .body = std::move(body),
-                                .interruption = std::make_shared<http::Interruption>()};
+                                .interruption = std::make_shared<http::Interruption>(),
+                                // llama.cpp's server closes after each stream, without a word in its header:
+                                // whoever asks again at once may meet the closing.
+                                .repeatable = true};
     // Cut, the engine gives the slot free within a token: what it holds can be saved before the worker ends.
     lease.on_cut([interruption = forward.interruption] { interruption->interrupt(); });
     if (preemptible) lease.on_preempt([interruption = forward.interruption] { interruption->interrupt(); });
@@ -325,7 +328,8 @@ class Inference {
                                            .target = std::string(endpoint_.counter),
                                            .headers = {{"Content-Type", "application/json"}},
                                            .body = std::move(body),
-                                           .interruption = {}},
+                                           .interruption = {},
+                                           .repeatable = true},
                                           {.first_byte = kCountLimit, .silence = kCountLimit});
     if (!response || response->status() != 200) co_return std::nullopt;
     const auto text = co_await response->read_all(std::size_t{64} << 10);

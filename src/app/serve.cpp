@@ -10,6 +10,7 @@
 #include "api/error_shape.h"
 #include "api/inference.h"
 #include "api/manager_routes.h"
+#include "app/next_steps.h"
 #include "app/version.h"
 #include "base/latch.h"
 #include "base/log.h"
@@ -147,7 +148,7 @@ class Daemon {
     // Reading options, YAML and model folders is over: half of the resident memory was code that ran once.
     if (const auto released = os::release_program_text(); !released)
       log::debug("code that only the start needed stays in memory: {}", released.error().message);
-    fmt::print("listening on http://{}\n", *bound);
+    fmt::print("listening on http://{}\n\n{}", *bound, next_steps("http://" + *bound, runtime_.catalog()));
     std::fflush(stdout);
     return {};
   }

@@ -27,7 +27,7 @@ struct NotStarted {
 };
 
 // Runs until SIGTERM or SIGINT. Prints "listening on http://HOST:PORT" on standard output once it can be
-// used. It says nothing else there: whoever called tells why it did not start.
+// used, then what to do next (app/next_steps.h). It says nothing else there: whoever called tells why it did not start.
 std::expected<void, NotStarted> serve(const ServeOptions& options);
 
 }  // namespace lm::app

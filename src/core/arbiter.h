@@ -247,6 +247,8 @@ class Arbiter {
   Contender contender(const Entry& entry) const;
   Duration age_cap(PriorityClass priority) const;
   Duration keep_alive(const Entry& entry) const;
+  // For how long others wait before a turn that has served its batch ends for them.
+  Duration quantum() const;
   Duration back_off(const Entry& entry) const;
   bool pin_wants(const Entry& entry) const;
   InstanceView view_of(const Entry& entry, TimePoint now) const;

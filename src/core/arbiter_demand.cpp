@@ -23,7 +23,7 @@ DemandView Arbiter::demand_view(TimePoint now) const {
   }
   // T: the shortest residency that pays for its load, and the load.
   return thrash_gauge(std::move(models), Ledger(devices_, strangers(), settings_.residency.max_loaded),
-                      quantum(settings_.scheduling, change_cost_.value()) + change_cost_.value());
+                      core::quantum(settings_.scheduling, change_cost_.value()) + change_cost_.value());
 }
 
 }  // namespace lm::core

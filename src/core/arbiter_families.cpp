@@ -115,7 +115,7 @@ bool Arbiter::wait_for_devices(Entry& entry, const std::vector<Entry*>& rivals) 
 bool Arbiter::make_way(Entry& entry, const std::vector<Entry*>& rivals) {
   const Contender head = contender(entry);
   const Contention contention{.oldest = head.head, .aged_at = head.aged_at};
-  const Duration q = quantum(settings_.scheduling, change_cost_.value());
+  const Duration q = quantum();
   bool all = true;
   std::optional<TimePoint> last_close;
   for (const Entry* rival : rivals) {

@@ -224,7 +224,7 @@ Need Arbiter::with_reserve(const Entry& entry, Need need) const {
 bool Arbiter::evict_for(Entry& entry, const Need& need, const Need& missing) {
   const Contender head = contender(entry);
   const Contention contention{.oldest = head.head, .aged_at = head.aged_at};
-  const Duration q = quantum(settings_.scheduling, change_cost_.value());
+  const Duration q = quantum();
   std::vector<Entry*> candidates;
   std::vector<Victim> victims;
   std::optional<TimePoint> next_close;

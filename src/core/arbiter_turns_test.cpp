@@ -74,6 +74,29 @@ TEST_F(OnePlace, RegressionABusyModelDoesNotStarveAnother) {
   for (const RequestId r : all) EXPECT_EQ(world.fate(r), RequestFate::kEnded);
 }
 
+// What a file took to come from the disk, eight times, is not what the first who asks for another model
+// waits.
+TEST_F(OnePlace, TheFirstTurnsAreShortAndLaterOnesPayForTheirChanges) {
+  world.settings().scheduling.quantum_factor = 8;
+  world.settings().scheduling.age_cap_interactive = minutes(10);
+  for (const char* m : {"a", "b"}) world.truth(m).load_time = sec(4);
+  world.configure();
+  make_ready("a");
+  for (int client = 0; client < 2; ++client) loop("a", sec(0.4), world.now() + minutes(5));
+  world.run_for(sec(5));
+  const RequestId first = world.request("b", sec(1));
+  ASSERT_TRUE(world.run_until_true([&] { return world.granted(first); }));
+  EXPECT_LE(wait_of(first), 2.0 + 0.4 + 4.0 + 1.5) << "quantum_min, an answer, a load";
+  // a comes back: now a change's cost is known.
+  world.run_for(sec(40));
+  ASSERT_EQ(world.state("a"), InstanceState::kReady);
+  const RequestId later = world.request("b", sec(1));
+  world.run_for(sec(30));
+  EXPECT_EQ(world.state("a"), InstanceState::kReady) << "eight times four seconds";
+  world.run_for(sec(30));
+  EXPECT_EQ(world.fate(later), RequestFate::kEnded);
+}
+
 TEST_F(OnePlace, WithinItsQuantumAModelGoesOnWithItsOwn) {
   make_ready("a");
   world.run_for(sec(10));

@@ -103,7 +103,7 @@ std::optional<TimePoint> Arbiter::preempted_at(const Instance& instance, const L
   if (lent.in_batch) {
     if (!lent.began) return instance.drain_deadline;
     if (lent.waiter.was_set_aside)
-      at = std::max(at, *lent.began + quantum(settings_.scheduling, change_cost_.value()));
+      at = std::max(at, *lent.began + quantum());
   }
   return std::min(at, instance.drain_deadline);
 }
@@ -158,7 +158,7 @@ const Waiter* Arbiter::next_to_serve(const Entry& entry, const Contention& conte
                   .batch_waiting = false,
                   .idle = false,
                   .policy = settings_.scheduling.policy};
-  const Duration q = quantum(settings_.scheduling, change_cost_.value());
+  const Duration q = quantum();
   const auto admitted = [&](const Waiter* head) {
     return head != nullptr && admits(turn, contention, q, head->arrived, now_) ? head : nullptr;
   };
@@ -169,6 +169,10 @@ const Waiter* Arbiter::next_to_serve(const Entry& entry, const Contention& conte
     return batch->arrived < interactive->arrived ? batch : interactive;
   const bool aged = batch->waiting_since + age_cap(PriorityClass::kBatch) <= now_;
   return aged && !instance.batch_last ? batch : interactive;
+}
+
+Duration Arbiter::quantum() const {
+  return core::quantum(settings_.scheduling, change_cost_.of_returning());
 }
 
 Duration Arbiter::keep_alive(const Entry& entry) const {

@@ -108,7 +108,7 @@ std::optional<Expected> Arbiter::expected_for(const Entry& seat, double ahead, b
   Race race{.now = now,
             .ahead = ahead,
             .in_batch = in_batch,
-            .quantum = quantum(settings_.scheduling, change_cost_.value()),
+            .quantum = quantum(),
             .room = change_cost_.room(),
             .policy = settings_.scheduling};
   race.room_at = now;

@@ -27,6 +27,10 @@ class ChangeCost {
   void changed(Duration took, Duration room, bool first);
 
   Duration value() const { return value_; }
+  // What the quantum is to follow: nothing until a change back to a model was measured. A turn that ends too
+  // early for want of knowledge costs a change, once, and mostly a first load that was to come anyway; one
+  // that lasts for a multiple of what a file took to come from the disk keeps somebody waiting for nothing.
+  Duration of_returning() const { return basis_ == Basis::kChanges ? value_ : Duration(); }
   // The part of it from the last answer's end to the order to load; 0 until a change was measured.
   Duration room() const { return room_; }
 

@@ -35,6 +35,18 @@ TEST(ChangeCost, ABetterKindReplacesALesserOne) {
   EXPECT_EQ(cost.value(), span(1)) << "the file is in memory by now";
 }
 
+TEST(ChangeCost, IsNoMeasureOfQuantaUntilAModelCameBack) {
+  ChangeCost cost;
+  EXPECT_EQ(cost.of_returning(), Duration()) << "a guess";
+  cost.loaded(span(9));
+  cost.changed(span(7), span(0.2), true);
+  EXPECT_EQ(cost.of_returning(), Duration()) << "their files may have come from the disk";
+  cost.changed(span(1), span(0.2), false);
+  EXPECT_EQ(cost.of_returning(), span(1));
+  cost.loaded(span(9));
+  EXPECT_EQ(cost.of_returning(), span(1));
+}
+
 TEST(ChangeCost, ALesserKindIsLeftOut) {
   ChangeCost cost;
   cost.changed(span(1), span(0.1), false);

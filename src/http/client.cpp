@@ -315,6 +315,10 @@ Task<Result<ClientResponse>> Client::send(ClientRequest request, Timeouts timeou
   const auto pool = pool_;
   const std::string head = pool->head_of(request);
   const bool head_only = request.method == Method::kHead;
+  const auto may_be_repeated = [&] {
+    return (request.repeatable || is_idempotent(request.method)) &&
+           (!request.interruption || !request.interruption->interrupted_);
+  };
   for (bool may_use_kept = true;; may_use_kept = false) {
     std::unique_ptr<Stream> stream = may_use_kept ? pool->take() : nullptr;
     const bool was_kept = stream != nullptr;
@@ -335,7 +339,7 @@ Task<Result<ClientResponse>> Client::send(ClientRequest request, Timeouts timeou
     if (!sent) {
       const bool nothing_sent = stream->socket().bytes_written() == written_before;
       const bool lost = sent.error().code == ErrorCode::kUnavailable;
-      if (was_kept && lost && (nothing_sent || is_idempotent(request.method))) continue;
+      if (was_kept && lost && (nothing_sent || may_be_repeated())) continue;
       // A server may refuse a large body early and close: its answer is worth more than our broken pipe.
       if (!lost || nothing_sent) {
         co_return std::unexpected(explain(std::move(sent).error(), "silence_timeout", pool->endpoint));
@@ -351,7 +355,7 @@ Task<Result<ClientResponse>> Client::send(ClientRequest request, Timeouts timeou
     if (!got) {
       const bool lost =
           impl->ended_at_once || (got.error().reason == "connection_lost" && !impl->parser.started());
-      if (was_kept && lost && is_idempotent(request.method)) continue;
+      if (was_kept && lost && may_be_repeated()) continue;
       if (lost)
         got = fail(ErrorCode::kUnavailable, "the connection was closed before an answer", "connection_lost");
       co_return std::unexpected(explain(std::move(got).error(), "first_byte_timeout", pool->endpoint));

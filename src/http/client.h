@@ -57,6 +57,8 @@ struct ClientRequest {
   Headers headers;  // Host and Content-Length are ours
   std::string body;
   std::shared_ptr<Interruption> interruption;  // may be null
+  // Asking twice does no more than asking once, whatever the method says: a model's answer.
+  bool repeatable = false;
 };
 
 // A proxy on the way to an endpoint: asked to open a tunnel (CONNECT) for https, and to pass on for http.

@@ -235,6 +235,55 @@ TEST(Client, StaleConnectionIsReplacedOnce) {
   EXPECT_EQ(failed.error->reason, "connection_lost");
 }
 
+// llama.cpp's server says "Keep-Alive" and closes after each stream all the same.
+TEST(Client, WhatMayBeRepeatedSurvivesAServerThatCloses) {
+  RawListener upstream;
+  Asker asker(at(upstream.port));
+  auto answer = asker.ask_async();
+  auto first = upstream.accept();
+  first.read_until("\r\n\r\n");
+  first.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+  Asker::finish(std::move(answer));
+
+  answer = asker.ask_async({.method = Method::kPost, .body = "what", .repeatable = true});
+  first.read_until("what");
+  first.close();
+  auto second = upstream.accept();
+  second.read_until("what");
+  second.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nnew");
+  EXPECT_EQ(Asker::finish(std::move(answer)).body, "new");
+
+  // Once is enough: a server that closes a connection without a past is not asked a third time.
+  answer = asker.ask_async({.method = Method::kPost, .body = "again", .repeatable = true});
+  second.read_until("again");
+  second.close();
+  auto third = upstream.accept();
+  third.read_until("again");
+  third.close();
+  const Answer failed = Asker::finish(std::move(answer));
+  ASSERT_TRUE(failed.error);
+  EXPECT_EQ(failed.error->reason, "connection_lost");
+}
+
+TEST(Client, WhoWasInterruptedIsNotAskedAgain) {
+  RawListener upstream;
+  Asker asker(at(upstream.port));
+  auto answer = asker.ask_async();
+  auto first = upstream.accept();
+  first.read_until("\r\n\r\n");
+  first.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+  Asker::finish(std::move(answer));
+
+  const auto interruption = std::make_shared<Interruption>();
+  answer = asker.ask_async(
+      {.method = Method::kPost, .body = "what", .interruption = interruption, .repeatable = true});
+  first.read_until("what");
+  asker.loop.call([&] { interruption->interrupt(); });
+  const Answer failed = Asker::finish(std::move(answer));
+  ASSERT_TRUE(failed.error);
+  EXPECT_EQ(failed.error->reason, "connection_lost");
+}
+
 TEST(Client, ConnectionClosedWhileKeptIsDropped) {
   RawListener upstream;
   Asker asker(at(upstream.port));

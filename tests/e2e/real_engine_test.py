@@ -10,7 +10,7 @@ import signal
 import unittest
 
 import gguf
-from daemon import DaemonTest, alive, program, said, status_of, wait_gone
+from daemon import DaemonTest, InBackground, alive, program, said, status_of, wait_gone
 
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "llm-manager"
 QUESTION = "What is the capital of France?"
@@ -201,6 +201,23 @@ class TinyModels(RealEngine):
         self.assertGreaterEqual(daemon.chat("tiny-embed").status, 400)
         self.assertEqual(daemon.chat("tiny-chat", max_tokens=2).status, 200)
         self.assertEqual(daemon.model("tiny-embed")["state"], "ready")
+
+    def test_who_asks_again_at_once_is_answered(self):
+        """The engine's server closes its connection after each stream, and does not say so before."""
+        daemon = self.tiny("tiny-chat")
+        failed = []
+
+        def loop():
+            for _ in range(100):
+                stream = daemon.chat_stream("tiny-chat", "Go on.", max_tokens=2)
+                if stream.status != 200 or stream.events()[-1].data != "[DONE]":
+                    failed.append(stream.status)
+
+        daemon.load("tiny-chat")
+        loopers = [InBackground(loop) for _ in range(4)]
+        for looper in loopers:
+            looper.result()
+        self.assertEqual(failed, [])
 
     def test_two_models_take_turns(self):
         daemon = self.tiny("tiny-chat", "tiny-chat-2", config="residency: {max_loaded: 1}\n")
