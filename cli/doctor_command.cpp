@@ -38,7 +38,7 @@ std::optional<fs::path> found_on_path(const std::string& path, const char* progr
   std::size_t begin = 0;
   while (begin <= path.size()) {
     const std::size_t end = std::min(path.find(':', begin), path.size());
-    const fs::path candidate = fs::path(path.substr(begin, end - begin)) / program;
+    fs::path candidate = fs::path(path.substr(begin, end - begin)) / program;
     if (candidate.is_absolute() && ::access(candidate.c_str(), X_OK) == 0) return candidate;
     begin = end + 1;
   }

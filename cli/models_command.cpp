@@ -99,7 +99,7 @@ void add_tree(const boost::json::object& object, int depth, bool amounts, std::s
     }
     // A chat template is many lines; the first tells which it is.
     if (const std::size_t end = text.find('\n'); end != std::string::npos) text = text.substr(0, end) + " …";
-    out += indent + pad_right(name, static_cast<int>(width)) + "  " + text + "\n";
+    out += fmt::format("{}{}  {}\n", indent, pad_right(name, static_cast<int>(width)), text);
   }
 }
 
@@ -142,7 +142,7 @@ namespace {
 
 // Asks for a load or a switch and shows how it comes along; what is printed in the end is the daemon's last
 // word.
-ExitCode watch_load(Context& context, const char* path, boost::json::object body,
+ExitCode watch_load(Context& context, const char* path, const boost::json::object& body,
                     const std::function<std::string(const boost::json::value&)>& text) {
   auto daemon = context.daemon();
   if (!daemon) return context.report(daemon.error());
@@ -156,7 +156,7 @@ ExitCode watch_load(Context& context, const char* path, boost::json::object body
   {
     ProgressDisplay display(context.err());
     outcome = daemon->stream(
-        event_request(path, std::move(body)),
+        event_request(path, body),
         {.on_event =
              [&](const http::SseEvent& event) {
                const auto value = parse_json(event.data);

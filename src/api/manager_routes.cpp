@@ -56,7 +56,7 @@ class Administration {
                              : runtime_.load(*model, who_asks(exchange.request()), *force);
     if (!*wait) co_return co_await answer_json(exchange, {{"job", job.value()}}, 202);
     const AbandonedUnlessDone guard{runtime_, job};
-    if (*stream) co_return co_await stream_load(exchange, *model, job, std::move(subscription));
+    if (*stream) co_return co_await stream_load(exchange, *model, job, subscription);
     co_await runtime_.jobs().wait(job, kLongest);
     const runtime::Job* done = runtime_.jobs().find(job);
     if (done->error) co_return co_await answer_error(exchange, *done->error);

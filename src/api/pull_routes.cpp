@@ -44,7 +44,7 @@ class Pulling {
     const auto id = runtime_.pull(**source, who_asks(exchange.request()));
     if (!id) co_return co_await answer_error(exchange, id.error());
     if (!*wait) co_return co_await answer_json(exchange, to_json(*runtime_.pulls().find(*id)), 202);
-    if (*stream) co_return co_await follow(exchange, *id, std::move(subscription));
+    if (*stream) co_return co_await follow(exchange, *id, subscription);
     for (const runtime::Pull* pull = nullptr;;) {
       pull = runtime_.pulls().find(*id);
       if (pull == nullptr || runtime::rests(pull->state)) {

@@ -143,7 +143,7 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
   }
 
   Result<WorkerPtr> spawn(bool sandboxed) {
-    const auto worker = std::make_shared<Worker>(executor);
+    auto worker = std::make_shared<Worker>(executor);
     LM_TRY(os::SocketPair pair, os::make_socket_pair());
     std::vector<std::string> arguments = {options.program.string(), "--link-fd", std::to_string(kLinkFd)};
     if (sandboxed) {
@@ -488,7 +488,10 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
     conversations->saved(*worker->order, what, outcome);
   }
 
-  void cancel_save(const WorkerPtr& worker) { send(worker, wire::CancelSave{worker->saving->what.id}); }
+  // A worker that cannot be told is going anyway: the save's own limit ends the wait for it.
+  void cancel_save(const WorkerPtr& worker) {
+    static_cast<void>(send(worker, wire::CancelSave{worker->saving->what.id}));
+  }
 
   WorkerPtr find(InstanceId instance) const {
     const auto it = workers.find(instance);
@@ -510,14 +513,11 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
   void want_standby(Duration rest = Duration()) {
     if (!lacks_standby()) return;
     const Duration pause = std::max(rest, standby_pause);
-    if (pause <= Duration()) {
-      start_standby();
-      return;
-    }
+    if (pause <= Duration()) return static_cast<void>(start_standby());  // it says itself what went wrong
     standby_timer.expires_after(pause);
     standby_timer.async_wait([weak = weak_from_this()](const boost::system::error_code& cancelled) {
       const auto self = weak.lock();
-      if (!cancelled && self && self->lacks_standby()) self->start_standby();
+      if (!cancelled && self && self->lacks_standby()) static_cast<void>(self->start_standby());
     });
   }
 

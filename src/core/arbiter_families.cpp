@@ -239,8 +239,7 @@ void Arbiter::on(const SwitchWanted& e) {
   const bool remote = entry != nullptr && entry->listed && seat_of(*entry) == nullptr;
   if (!remote || shutdown_ || entry->model.problem || entry->model.kind != ModelKind::kGeneration ||
       settings_.residency.mode != ResidencyMode::kExclusive) {
-    if (remote && !shutdown_ && entry->model.problem)
-      return emit(FinishJob{e.job, *entry->model.problem, {}});
+    if (remote && !shutdown_ && entry->model.problem) return emit(FinishJob{e.job, entry->model.problem, {}});
     return on(LoadWanted{e.job, e.model, e.who});
   }
   remote_choice_.reset();

@@ -150,7 +150,8 @@ Task<std::optional<Session::Received>> Session::receive() {
   auto header = co_await receive_header(parser);
   idle_ = false;
   if (header && !*header) co_return std::nullopt;
-  if (!header) {
+  const bool understood = header.has_value();
+  if (!understood) {
     received.request = std::move(parser.request());
     received.refusal = std::move(header).error();
     unread_ = true;
@@ -174,7 +175,7 @@ Task<std::optional<Session::Received>> Session::receive() {
     }
     received.request.body = std::move(parser.request().body);
   }
-  received.keep_alive = header.has_value() && parser.done() && parser.keep_alive() && !turn_away_;
+  received.keep_alive = understood && parser.done() && parser.keep_alive() && !turn_away_;
   if (!parser.done()) unread_ = true;
   if (input_.empty() && input_.capacity() > kSmallInput) input_ = std::string();
   co_return received;

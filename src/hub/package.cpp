@@ -73,7 +73,7 @@ class Unpacking {
       std::string path(text(block.substr(0, 100)));
       if (const std::string_view prefix = text(block.substr(345, 155));
           block.substr(257, 5) == "ustar" && !prefix.empty())
-        path = std::string(prefix) + "/" + path;
+        path.insert(0, fmt::format("{}/", prefix));
       // Packages have one folder around everything, usually of this name.
       if (const std::size_t slash = path.find('/'); slash != std::string::npos) path.erase(0, slash + 1);
       const char type = block[156];

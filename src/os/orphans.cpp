@@ -23,7 +23,7 @@ namespace lm::os {
 namespace {
 
 constexpr std::string_view kSuffix = ".run";
-constexpr std::size_t kLargestRecord = 16 * 1024;
+constexpr std::size_t kLargestRecord = std::size_t{16} * 1024;
 
 struct Record {
   ProcessIdentity process;

@@ -20,12 +20,13 @@ struct Mapping {
 
 Mapping parsed(std::string_view line) {
   Mapping mapping;
-  const char* const end = line.data() + line.size();
-  const auto from = std::from_chars(line.data(), end, mapping.from, 16);
+  const char* const begin = line.data();
+  const char* const end = begin + line.size();
+  const auto from = std::from_chars(begin, end, mapping.from, 16);
   if (from.ec != std::errc{} || from.ptr == end || *from.ptr != '-') return {};
   const auto to = std::from_chars(from.ptr + 1, end, mapping.to, 16);
   if (to.ec != std::errc{} || mapping.to < mapping.from) return {};
-  const std::string_view rest = line.substr(static_cast<std::size_t>(to.ptr - line.data()));
+  const std::string_view rest = line.substr(static_cast<std::size_t>(to.ptr - begin));
   mapping.is_code_of_a_file = rest.starts_with(" r-xp ") && rest.find(" /") != std::string_view::npos;
   return mapping;
 }
@@ -43,8 +44,8 @@ Result<std::size_t> release_program_text() {
     left.remove_prefix(end == std::string_view::npos ? left.size() : end + 1);
     if (!mapping.is_code_of_a_file) continue;
     // A mapping that refuses (locked memory) stays as it was.
-    if (::madvise(reinterpret_cast<void*>(mapping.from), mapping.to - mapping.from, MADV_DONTNEED) == 0)
-      released += mapping.to - mapping.from;
+    void* const from = reinterpret_cast<void*>(mapping.from);  // NOLINT(performance-no-int-to-ptr): as told
+    if (::madvise(from, mapping.to - mapping.from, MADV_DONTNEED) == 0) released += mapping.to - mapping.from;
   }
   return released;
 }

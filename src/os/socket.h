@@ -30,7 +30,7 @@ Result<SocketPair> make_socket_pair();
 // returned other than a deadline or a cancelled read, the link is broken and stays so.
 class LineLink {
  public:
-  static constexpr std::size_t kLongestLine = 64 * 1024;
+  static constexpr std::size_t kLongestLine = std::size_t{64} * 1024;
   static constexpr std::size_t kMostUnsent = std::size_t{1} << 20;
 
   // `socket` is a stream socket; it is made non-blocking.

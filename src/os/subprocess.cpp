@@ -30,7 +30,7 @@ namespace {
 
 // What one turn of the loop reads of a child that talks without end, so that everything else has its turn
 // too.
-constexpr std::size_t kOneTurn = 64 * 1024;
+constexpr std::size_t kOneTurn = std::size_t{64} * 1024;
 // A dead child's pipe holds at most this much; more can only come from a process that left its group.
 constexpr std::size_t kLargestPipe = std::size_t{1} << 20;
 
@@ -173,8 +173,8 @@ struct Subprocess::State : std::enable_shared_from_this<State> {
     }
     send(SIGKILL);  // what is left of the group
 
-    // The reactor has made the descriptor one that does not wait. It tells of the end a moment before the kernel
-    // lets go of the child (seen on Linux 6.18); waitid would answer EAGAIN in that moment.
+    // The reactor has made the descriptor one that does not wait. It tells of the end a moment before the
+    // kernel lets go of the child (seen on Linux 6.18); waitid would answer EAGAIN in that moment.
     ::fcntl(pidfd.native_handle(), F_SETFL, 0);
     siginfo_t info{};
     rusage usage{};

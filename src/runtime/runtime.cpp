@@ -349,13 +349,12 @@ struct Runtime::Impl {
   void import_ended(const Import& import, Result<std::vector<std::string>> outcome) {
     const JobId job = import_job;  // apply() begins the next one
     std::optional<Error> error;
-    if (!outcome) error = std::move(outcome).error();
-    for (const std::string& notice : outcome ? *outcome : std::vector<std::string>())
-      log::info("{}: {}", import.model.str(), notice);
-    if (error) {
-      log::warning("{} could not be imported: {}", import.model.str(), error->message);
-    } else {
+    if (outcome) {
+      for (const std::string& notice : *outcome) log::info("{}: {}", import.model.str(), notice);
       log::info("{} is imported as {}", import.model.str(), import.file.string());
+    } else {
+      log::warning("{} could not be imported: {}", import.model.str(), outcome.error().message);
+      error = std::move(outcome).error();
     }
     apply(loaded.config);
     runner->run(FinishJob{job, std::move(error), {}});
