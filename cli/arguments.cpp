@@ -345,7 +345,6 @@ class Declaration {
                             });
       child.add_option("folder", draft_.pull_child.folder)->required();
       child.add_option("key", draft_.pull_child.key)->required();
-      if (!discard) child.add_option("source", draft_.pull_child.source)->required();
     }
   }
 

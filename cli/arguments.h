@@ -116,8 +116,8 @@ struct RemoveOptions {
   std::string model;
   bool force = false;
 };
-struct PullChildOptions {  // hidden: what the daemon starts for each pull
-  std::string source, key;
+struct PullChildOptions {  // hidden: what the daemon starts for each pull; the source comes on standard input
+  std::string key;
   std::filesystem::path folder;
   bool discard = false;
 };
@@ -125,11 +125,10 @@ struct VersionOptions {};
 
 using Command =
     std::variant<ServeOptions, ListOptions, PsOptions, LoadOptions, SwitchOptions, UnloadOptions, PinOptions,
-                 ChatOptions, EmbedOptions, InspectOptions, PlanOptions, ExplainOptions, EventsOptions, TopOptions,
-                 DoctorOptions,
-                 LogsOptions, ConfigExampleOptions, ConfigCheckOptions, CompletionOptions, ModelNamesOptions,
-                 ReplayOptions, SimulateOptions, PullOptions, PullsOptions, RemoveOptions, PullChildOptions,
-                 VersionOptions>;
+                 ChatOptions, EmbedOptions, InspectOptions, PlanOptions, ExplainOptions, EventsOptions,
+                 TopOptions, DoctorOptions, LogsOptions, ConfigExampleOptions, ConfigCheckOptions,
+                 CompletionOptions, ModelNamesOptions, ReplayOptions, SimulateOptions, PullOptions,
+                 PullsOptions, RemoveOptions, PullChildOptions, VersionOptions>;
 
 struct Arguments {
   Command command;

@@ -1,4 +1,6 @@
 // pull, pulls, rm, and the child that a pull runs in.
+#include <iostream>
+#include <string>
 #include <sys/prctl.h>
 
 #include <boost/json/object.hpp>
@@ -152,7 +154,9 @@ ExitCode run(Context& context, const RemoveOptions& options) {
 ExitCode run(Context&, const PullChildOptions& options) {
   // Started through /proc/self/exe it would be called "exe".
   ::prctl(PR_SET_NAME, "llm-pull");
-  const hub::PullOrder order{.source = options.source, .folder = options.folder, .key = options.key};
+  hub::PullOrder order{.source = {}, .folder = options.folder, .key = options.key};
+  // Not among the arguments, which everybody on the machine may read.
+  if (!options.discard) std::getline(std::cin, order.source);
   return static_cast<ExitCode>(options.discard ? hub::discard_child(order) : hub::pull_child(order));
 }
 

@@ -343,7 +343,7 @@ json::object to_json(const runtime::Pull& pull) {
   json::array models;
   for (const ModelId& model : pull.models) models.emplace_back(model.str());
   json::object out{{"id", pull.id},
-                   {"source", runtime::shown_source(pull.source)},
+                   {"source", pull.source},
                    {"folder", pull.folder.string()},
                    {"state", to_string(pull.state)},
                    {"stage", pull.stage},

@@ -11,6 +11,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "config/arriving.h"
+#include "config/split_name.h"
 #include "config/utf8.h"
 
 namespace lm::config {
@@ -19,40 +21,11 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kMissingTold = 5;
-constexpr int kMostParts = 10'000;
 
 std::string lower(std::string_view text) {
   std::string result(text);
   for (char& c : result) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   return result;
-}
-
-struct Part {
-  std::string base;  // "model" of "model-00002-of-00003"
-  int index = 0;
-  int count = 0;
-};
-
-// nullopt where the stem is not one of a split file's.
-std::optional<Part> split_part(std::string_view stem) {
-  constexpr std::size_t kTail = 15;  // "-00001-of-00003"
-  if (stem.size() <= kTail) return std::nullopt;
-  const std::string_view tail = stem.substr(stem.size() - kTail);
-  const auto number = [](std::string_view digits) {
-    int value = 0;
-    for (const char c : digits) {
-      if (c < '0' || c > '9') return -1;
-      value = value * 10 + (c - '0');
-    }
-    return value;
-  };
-  const Part part{.base = std::string(stem.substr(0, stem.size() - kTail)),
-                  .index = number(tail.substr(1, 5)),
-                  .count = number(tail.substr(10, 5))};
-  if (tail[0] != '-' || tail.substr(6, 4) != "-of-" || part.count < 1 || part.count > kMostParts)
-    return std::nullopt;
-  if (part.index < 1 || part.index > part.count) return std::nullopt;
-  return part;
 }
 
 struct File {
@@ -78,6 +51,7 @@ class Walk {
         warn(root, "no such folder of models");
         continue;
       }
+      arriving_.merge(arriving_files(root));
       if (seen_.emplace(status.st_dev, status.st_ino).second) walk(root, 0);
     }
     return std::move(found_);
@@ -115,7 +89,7 @@ class Walk {
       if (::stat(entry.c_str(), &status) != 0) continue;  // a link to nothing, or gone meanwhile
       const bool folder_below = S_ISDIR(status.st_mode);
       const bool model = S_ISREG(status.st_mode) && lower(entry.extension().string()) == ".gguf" &&
-                         !is_partial(entry, names);
+                         !is_partial(entry, names) && !arriving_.contains(entry);
       if (!folder_below && !model) continue;
       if (folder_below) {
         if (depth + 1 > limits_.depth) {
@@ -147,6 +121,7 @@ class Walk {
   FolderLimits limits_;
   std::vector<Warning>& warnings_;
   std::vector<FolderFiles> found_;
+  std::set<fs::path> arriving_;
   std::set<std::pair<dev_t, ino_t>> seen_;
   int looked_at_ = 0;
   bool full_ = false;
@@ -221,7 +196,7 @@ std::vector<Model> models_of(const FolderFiles& files) {
   std::map<std::pair<std::string, int>, std::map<int, const File*>> splits;
   for (const File& file : files.models) {
     const std::string stem = file.path.stem().string();
-    if (const auto part = split_part(stem)) {
+    if (const auto part = split_name(stem)) {
       splits[{part->base, part->count}].emplace(part->index, &file);
     } else {
       models.push_back(make_model(file.path, file.size, stem));
@@ -231,7 +206,8 @@ std::vector<Model> models_of(const FolderFiles& files) {
     const auto& [base, count] = key;
     const File& any = *parts.begin()->second;
     const auto name_of_part = [&](int index) {
-      return fmt::format("{}-{:05}-of-{:05}{}", base, index, count, any.path.extension().string());
+      return SplitName{.base = base, .index = index, .count = count}.stem(index) +
+             any.path.extension().string();
     };
     Bytes size;
     for (const auto& [index, file] : parts) size += file->size;

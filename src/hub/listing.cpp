@@ -9,6 +9,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "base/checksum.h"
+#include "config/split_name.h"
 #include "http/target.h"
 
 namespace lm::hub {
@@ -38,18 +40,10 @@ std::string_view name_of(std::string_view path) {
 }
 
 // The path without ".gguf" and without "-00001-of-00003".
-std::string_view base_of(std::string_view path) {
+std::string base_of(std::string_view path) {
   path.remove_suffix(5);
-  constexpr std::size_t kPart = 15;
-  if (path.size() > kPart) {
-    const std::string_view tail = path.substr(path.size() - kPart);
-    const auto digits = [](std::string_view t) {
-      return t.find_first_not_of("0123456789") == std::string_view::npos;
-    };
-    if (tail[0] == '-' && tail.substr(6, 4) == "-of-" && digits(tail.substr(1, 5)) && digits(tail.substr(10)))
-      path.remove_suffix(kPart);
-  }
-  return path;
+  const auto name = config::split_name(path);
+  return name ? name->base : std::string(path);
 }
 
 bool is_projector(std::string_view path) {
@@ -138,6 +132,50 @@ Promise promise_of(const wire::HubFile& file) {
   return {};
 }
 
+// ---- where files lie: each source has a folder that no other one has, so that nothing is mixed or replaced
+
+std::string in_place_of(std::string_view text, char what, std::string_view by) {
+  std::string out;
+  for (const char c : text) {
+    if (c == what)
+      out += by;
+    else
+      out += c;
+  }
+  return out;
+}
+
+// "OWNER/REPO", or "OWNER/REPO@REVISION" of another revision than the main one.
+std::string folder_of_repository(const Source& source) {
+  std::string folder = source.name;
+  // Folders of other kinds of sources.
+  for (const std::string_view other : {"ollama/", "npm/", "web/"})
+    if (folder.starts_with(other)) folder.insert(0, "hf@");
+  if (source.revision != "main") folder += "@" + in_place_of(source.revision, '/', "%2F");
+  return folder;
+}
+
+// "ollama/NAME" of Ollama's own models, "ollama/NAMESPACE/NAME", "ollama/@HOST/NAMESPACE/NAME".
+std::string folder_of_tag(const Source& source) {
+  std::string name = source.name;
+  if (source.host.empty()) return "ollama/" + (name.starts_with("library/") ? name.substr(8) : name);
+  return "ollama/@" + in_place_of(source.host, ':', "_") + "/" + name;
+}
+
+// "web/HOST/FOLDER" of "https://HOST/FOLDER/NAME": the port where it is not https's, and a number for the
+// folder where its name would be no safe one.
+std::string folder_of_address(const Address& address, std::string_view raw) {
+  std::string host = in_place_of(address.endpoint.host, ':', "_");
+  std::ranges::transform(host, host.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; });
+  const bool usual = address.endpoint.kind == http::Endpoint::Kind::kHttps && address.endpoint.port == 443;
+  if (!usual) host += fmt::format("_{}", address.endpoint.port);
+  std::string_view folder = raw.substr(0, raw.rfind('/'));
+  if (folder.starts_with('/')) folder.remove_prefix(1);
+  if (folder.empty()) return "web/" + host;
+  std::string whole = fmt::format("web/{}/{}", host, folder);
+  return is_safe_path(whole + "/x") ? whole : fmt::format("web/{}/{:016x}", host, checksum(folder));
+}
+
 Task<Result<Listing>> list_hub(Source source, const Surroundings& surroundings, Fetcher& fetcher) {
   LM_CO_TRY(const Address address,
             Address::parse(fmt::format("{}/api/models/{}/revision/{}?blobs=true", surroundings.hub_url,
@@ -166,12 +204,13 @@ Task<Result<Listing>> list_hub(Source source, const Surroundings& surroundings, 
   LM_CO_TRY(const std::vector<wire::HubFile> chosen, choose_files(repository.files, source.pick));
   // The commit, so that a push in the middle does not mix two versions.
   const std::string& revision = repository.commit.empty() ? source.revision : repository.commit;
+  const std::string folder = folder_of_repository(source);
   Listing listing;
   for (const wire::HubFile& file : chosen) {
     LM_CO_TRY(Address from, Address::parse(fmt::format("{}/{}/resolve/{}/{}", surroundings.hub_url,
                                                        source.name, http::percent_encode(revision, true),
                                                        http::percent_encode(file.path, true))));
-    listing.files.push_back({.path = source.name + "/" + file.path,
+    listing.files.push_back({.path = folder + "/" + file.path,
                              .address = std::move(from),
                              .size = file.size,
                              .promise = promise_of(file),
@@ -194,18 +233,14 @@ Task<Result<Listing>> list_ollama(Source source, const Surroundings& surrounding
     co_return fail(std::move(error));
   }
   LM_CO_TRY(const std::vector<wire::OllamaLayer> layers, wire::decode_ollama_manifest(*body));
-  // "library/llama3.2" and "1b": ollama/llama3.2/llama3.2-1b.gguf.
-  const std::string name = source.name.starts_with("library/") ? source.name.substr(8) : source.name;
-  // Another registry's model of the same name is another model.
-  std::string folder = source.host.empty() ? "ollama" : "ollama/" + source.host;
-  std::ranges::replace(folder, ':', '_');
-  const std::string stem = fmt::format("{}/{}/{}-{}", folder, name, name_of(name), source.revision);
+  const std::string folder = folder_of_tag(source);
+  const std::string name = fmt::format("{}-{}.gguf", name_of(source.name), source.revision);
   Listing listing;
   for (const wire::OllamaLayer& layer : layers) {
     std::string path;
-    if (layer.media_type == "application/vnd.ollama.image.model") path = stem + ".gguf";
+    if (layer.media_type == "application/vnd.ollama.image.model") path = fmt::format("{}/{}", folder, name);
     if (layer.media_type == "application/vnd.ollama.image.projector")
-      path = fmt::format("{}/{}/mmproj-{}-{}.gguf", folder, name, name_of(name), source.revision);
+      path = fmt::format("{}/mmproj-{}", folder, name);
     const bool is_twice =
         std::ranges::any_of(listing.files, [&](const RemoteFile& file) { return file.path == path; });
     if (path.empty() || is_twice) continue;
@@ -254,17 +289,14 @@ Task<Result<RemoteFile>> look_at(Address address, std::string path, Fetcher& fet
 }
 
 Task<Result<Listing>> list_address(Source source, const Surroundings& surroundings, Fetcher& fetcher) {
-  LM_CO_TRY(const Address address, Address::parse(source.name));
+  LM_CO_TRY(const Address address, Address::parse(source.secret_text()));
   const std::string raw = address.target.substr(0, address.target.find('?'));
   const auto path = http::percent_decode(name_of(raw));
-  const std::string host = address.endpoint.host;
   if (!path || !is_safe_path(*path) || !ends_with_folded(*path, ".gguf")) {
     co_return fail(ErrorCode::kInvalidArgument,
                    fmt::format("{} does not end in the name of a GGUF file", address.text()), "bad_source");
   }
-  std::string folder = host;
-  std::ranges::replace(folder, ':', '-');
-  LM_CO_TRY(RemoteFile file, co_await look_at(address, fmt::format("{}/{}", folder, *path), fetcher,
+  LM_CO_TRY(RemoteFile file, co_await look_at(address, folder_of_address(address, raw) + "/" + *path, fetcher,
                                               surroundings.tuning.attempts));
   Listing listing;
   listing.files.push_back(std::move(file));
@@ -294,7 +326,7 @@ Task<Result<Listing>> list_package(Source source, const Surroundings& surroundin
   LM_CO_TRY(const Address from, Address::parse(tarball.url));
   std::string folder = source.name;
   std::erase(folder, '@');
-  LM_CO_TRY(RemoteFile file, co_await look_at(from, fmt::format("npm/{}-{}.tgz", folder, source.revision),
+  LM_CO_TRY(RemoteFile file, co_await look_at(from, fmt::format("npm/{}@{}.tgz", folder, source.revision),
                                               fetcher, surroundings.tuning.attempts));
   if (!tarball.sha512.empty()) file.promise = {.kind = Promise::Kind::kSha512, .hex = tarball.sha512};
   Listing listing;
@@ -322,7 +354,7 @@ Result<std::vector<wire::HubFile>> choose_files(const std::vector<wire::HubFile>
     if (is_projector(file.path))
       projectors.push_back(file);
     else
-      models[std::string(base_of(file.path))].push_back(file);
+      models[base_of(file.path)].push_back(file);
   }
   if (models.empty()) {
     const bool has_weights =

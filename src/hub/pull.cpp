@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <fcntl.h>
+#include <set>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -14,6 +16,7 @@
 #include "base/checksum.h"
 #include "base/gate.h"
 #include "base/latch.h"
+#include "config/arriving.h"
 #include "hub/download.h"
 #include "hub/fetcher.h"
 #include "hub/listing.h"
@@ -44,6 +47,23 @@ Result<Bytes> free_space(const fs::path& folder) {
   return Bytes(static_cast<std::int64_t>(found.f_bavail * found.f_frsize));
 }
 
+// While files are put in their places nobody's polite wish to end comes in between.
+class Undisturbed {
+ public:
+  Undisturbed() {
+    sigset_t polite;
+    ::sigemptyset(&polite);
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&polite, signal);
+    ::pthread_sigmask(SIG_BLOCK, &polite, &before_);
+  }
+  ~Undisturbed() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  Undisturbed(const Undisturbed&) = delete;
+  Undisturbed& operator=(const Undisturbed&) = delete;
+
+ private:
+  sigset_t before_{};
+};
+
 Result<void> sync_folder(const fs::path& folder) {
   const os::UniqueFd opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!opened || ::fsync(opened.get()) != 0)
@@ -51,11 +71,37 @@ Result<void> sync_folder(const fs::path& folder) {
   return {};
 }
 
-Result<void> move_to(const fs::path& from, const fs::path& to) {
-  LM_TRY_VOID(os::make_private_folders(to.parent_path()));
-  if (::rename(from.c_str(), to.c_str()) != 0)
-    return fail(os::system_error(errno, "moving the download to " + to.string()));
-  return sync_folder(to.parent_path());
+// Where they are already, nothing happens; so this may be done again after any interruption.
+Result<std::vector<wire::PulledFile>> put_in_place(const PullOrder& order,
+                                                   const std::vector<config::Arrival>& arrivals) {
+  const fs::path unfinished = unfinished_folder(order.folder, order.key);
+  std::set<fs::path> folders;
+  std::vector<wire::PulledFile> pulled;
+  for (const config::Arrival& one : arrivals) {
+    const fs::path from = unfinished / one.from, to = order.folder / one.to;
+    LM_TRY_VOID(os::make_private_folders(to.parent_path()));
+    if (::rename(from.c_str(), to.c_str()) != 0) {
+      const int number = errno;
+      std::error_code missing;
+      if (number != ENOENT || !fs::is_regular_file(to, missing))
+        return fail(os::system_error(number, "moving the download to " + to.string()));
+    }
+    folders.insert(to.parent_path());
+    pulled.push_back({.path = to.string(), .size = Bytes(one.size), .hash = one.hash});
+  }
+  for (const fs::path& folder : folders) LM_TRY_VOID(sync_folder(folder));
+  return pulled;
+}
+
+// Whether every file of the list is either waiting or in its place.
+bool can_be_finished(const PullOrder& order, const std::vector<config::Arrival>& arrivals) {
+  return std::ranges::all_of(arrivals, [&](const config::Arrival& one) {
+    std::error_code missing;
+    const fs::path from = unfinished_folder(order.folder, order.key) / one.from;
+    return is_safe_path(one.to) &&
+           (fs::is_regular_file(from, missing) ||
+            fs::file_size(order.folder / one.to, missing) == static_cast<std::uintmax_t>(one.size));
+  });
 }
 
 class Pull {
@@ -73,6 +119,11 @@ class Pull {
     LM_CO_TRY(const Source source, parse_source(order_.source));
     LM_CO_TRY_VOID(os::make_private_folders(unfinished_));
     LM_CO_TRY(const os::LockFile lock, co_await wait_for_lock());
+    // Whole and checked, but for their places: what the source says by now is of no interest.
+    const auto arriving = config::read_arriving(unfinished_ / config::kArrivingList);
+    if (arriving && can_be_finished(order_, *arriving)) co_return finish(*arriving);
+    LM_CO_TRY_VOID(os::remove_file(unfinished_ / config::kArrivingList));
+    LM_CO_TRY_VOID(os::replace_file(unfinished_ / kSourceFile, source.text() + "\n"));
     tell_(wire::PullProgressed{.stage = "listing", .done = {}, .total = {}});
     LM_CO_TRY(const Listing listing, co_await list_source(source, surroundings_, fetcher_));
     for (const std::string& note : listing.notes) tell_(wire::PullNoted{note});
@@ -89,21 +140,25 @@ class Pull {
       if (!there) LM_CO_TRY_VOID(co_await download(file, part_of(file), seams()));
       before_ += file.size;
     }
-    // All are whole: now they become visible, one right behind the other.
+    std::vector<config::Arrival> arrivals;
     std::vector<wire::PulledFile> pulled;
     for (std::size_t i = 0; i < listing.files.size(); ++i) {
       const RemoteFile& file = listing.files[i];
       if (listing.is_package) {
-        LM_CO_TRY(std::vector<wire::PulledFile> unpacked, unpack(file));
-        std::ranges::move(unpacked, std::back_inserter(pulled));
-        continue;
+        LM_CO_TRY(std::vector<config::Arrival> unpacked, unpack(file));
+        std::ranges::move(unpacked, std::back_inserter(arrivals));
+      } else if (is_there[i]) {
+        pulled.push_back(
+            {.path = (order_.folder / file.path).string(), .size = file.size, .hash = file.promise.text()});
+      } else {
+        arrivals.push_back({.from = part_of(file).filename(),
+                            .to = file.path,
+                            .size = file.size.count(),
+                            .hash = file.promise.text()});
       }
-      const fs::path place = order_.folder / file.path;
-      if (!is_there[i]) LM_CO_TRY_VOID(move_to(part_of(file), place));
-      pulled.push_back({.path = place.string(), .size = file.size, .hash = file.promise.text()});
     }
-    std::error_code ignored;
-    fs::remove_all(unfinished_, ignored);
+    LM_CO_TRY(std::vector<wire::PulledFile> arrived, arrive(arrivals));
+    std::ranges::move(arrived, std::back_inserter(pulled));
     co_return pulled;
   }
 
@@ -116,6 +171,24 @@ class Pull {
       if (lock || lock.error().reason != "locked" || SteadyClock::now() >= until) co_return lock;
       co_await never.wait(std::chrono::milliseconds(50));
     }
+  }
+
+  // All are whole: they become visible together. The list keeps them hidden until the last has its place.
+  Result<std::vector<wire::PulledFile>> arrive(const std::vector<config::Arrival>& arrivals) {
+    if (!arrivals.empty()) {
+      LM_TRY_VOID(
+          os::write_file_atomically(unfinished_ / config::kArrivingList, config::arriving_text(arrivals)));
+    }
+    return finish(arrivals);
+  }
+
+  Result<std::vector<wire::PulledFile>> finish(const std::vector<config::Arrival>& arrivals) {
+    const Undisturbed undisturbed;
+    LM_TRY(std::vector<wire::PulledFile> pulled, put_in_place(order_, arrivals));
+    LM_TRY_VOID(os::remove_file(unfinished_ / config::kArrivingList));
+    std::error_code ignored;
+    fs::remove_all(unfinished_, ignored);
+    return pulled;
   }
 
   fs::path part_of(const RemoteFile& file) const {
@@ -153,18 +226,20 @@ class Pull {
     co_return co_await is_as_promised(place, file.promise, seams());
   }
 
-  Result<std::vector<wire::PulledFile>> unpack(const RemoteFile& file) {
-    const fs::path folder = unfinished_ / "unpacked";
+  Result<std::vector<config::Arrival>> unpack(const RemoteFile& file) {
+    constexpr std::string_view kUnpacked = "unpacked";
     std::error_code ignored;
-    fs::remove_all(folder, ignored);
-    LM_TRY(const std::vector<UnpackedFile> files, unpack_package(part_of(file), folder));
-    const fs::path place = order_.folder / fs::path(file.path).replace_extension();
-    std::vector<wire::PulledFile> pulled;
+    fs::remove_all(unfinished_ / kUnpacked, ignored);
+    LM_TRY(const std::vector<UnpackedFile> files, unpack_package(part_of(file), unfinished_ / kUnpacked));
+    const std::string place = fs::path(file.path).replace_extension();
+    std::vector<config::Arrival> arrivals;
     for (const UnpackedFile& one : files) {
-      LM_TRY_VOID(move_to(folder / one.path, place / one.path));
-      pulled.push_back({.path = (place / one.path).string(), .size = one.size, .hash = {}});
+      arrivals.push_back({.from = fmt::format("{}/{}", kUnpacked, one.path),
+                          .to = fmt::format("{}/{}", place, one.path),
+                          .size = one.size.count(),
+                          .hash = {}});
     }
-    return pulled;
+    return arrivals;
   }
 
   DownloadSeams seams() {
@@ -221,7 +296,16 @@ Task<Result<std::vector<wire::PulledFile>>> pull(boost::asio::any_io_executor ex
 
 Result<void> discard(const PullOrder& order) {
   std::error_code error;
-  fs::remove_all(unfinished_folder(order.folder, order.key), error);
+  // What was put in its place already is hidden by the list, and would be found without it.
+  const fs::path unfinished = unfinished_folder(order.folder, order.key);
+  const auto arriving = config::read_arriving(unfinished / config::kArrivingList);
+  for (const config::Arrival& one : arriving ? *arriving : std::vector<config::Arrival>()) {
+    if (!fs::exists(unfinished / one.from, error) && !error && is_safe_path(one.to))
+      LM_TRY_VOID(os::remove_file(order.folder / one.to));
+  }
+  // First of all: without its parts it would name what another pull has put there.
+  LM_TRY_VOID(os::remove_file(unfinished / config::kArrivingList));
+  fs::remove_all(unfinished, error);
   if (error) return fail(os::system_error(error.value(), "removing what was fetched"));
   // Where it was the last.
   fs::remove(order.folder / ".pull", error);

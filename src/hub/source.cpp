@@ -17,7 +17,11 @@ constexpr std::size_t kLongestSegment = 200;
 constexpr int kDeepest = 8;
 
 std::unexpected<Error> wrong(std::string_view text, std::string_view why) {
-  return fail(ErrorCode::kInvalidArgument, fmt::format("\"{}\": {}", text, why), "bad_source");
+  const std::size_t query = text.find_first_of("?#");
+  return fail(ErrorCode::kInvalidArgument,
+              fmt::format("\"{}{}\": {}", text.substr(0, query),
+                          query == std::string_view::npos ? std::string_view() : kHiddenQuery, why),
+              "bad_source");
 }
 
 // Letters, digits, dots, dashes, underscores; what hubs allow in names.
@@ -108,8 +112,13 @@ Result<Source> parse_address(std::string_view all) {
   if (const auto endpoint = http::Endpoint::parse(all.substr(0, query)); !endpoint)
     return wrong(all, endpoint.error().message);
   if (all.find('#') != std::string_view::npos) return wrong(all, "an address to fetch has no #");
-  return Source{
-      .kind = Source::Kind::kAddress, .host = {}, .name = std::string(all), .pick = {}, .revision = {}};
+  Source source{.kind = Source::Kind::kAddress,
+                .host = {},
+                .name = std::string(all.substr(0, query)),
+                .pick = {},
+                .revision = {}};
+  if (query != std::string_view::npos) source.query = all.substr(query);
+  return source;
 }
 
 }  // namespace
@@ -121,11 +130,20 @@ std::string Source::text() const {
     case Kind::kOllama:
       return fmt::format("ollama:{}{}{}:{}", host, host.empty() ? "" : "/", name, revision);
     case Kind::kAddress:
-      return name;
+      return name + std::string(query.empty() ? std::string_view() : kHiddenQuery);
     case Kind::kNpm:
       return fmt::format("npm:{}@{}", name, revision);
   }
   return {};
+}
+
+std::string Source::secret_text() const {
+  return kind == Kind::kAddress ? name + query : text();
+}
+
+std::string_view without_query(std::string_view text) {
+  if (text.ends_with(kHiddenQuery)) text.remove_suffix(kHiddenQuery.size());
+  return text;
 }
 
 Result<Source> parse_source(std::string_view text) {

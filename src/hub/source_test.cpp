@@ -19,7 +19,19 @@ TEST(Source, KnowsEveryForm) {
   EXPECT_EQ(full("ollama:reg.example:5000/someone/model:7b"), "ollama:reg.example:5000/someone/model:7b");
   EXPECT_EQ(full("npm:thing@1.2.3"), "npm:thing@1.2.3");
   EXPECT_EQ(full("npm:@scope/thing@1.2.3-rc.1"), "npm:@scope/thing@1.2.3-rc.1");
-  EXPECT_EQ(full("https://example.org/a/b.gguf?x=1"), "https://example.org/a/b.gguf?x=1");
+  EXPECT_EQ(full("https://example.org/a/b.gguf?x=1"), "https://example.org/a/b.gguf?…");
+  EXPECT_EQ(full("https://example.org/a/b.gguf"), "https://example.org/a/b.gguf");
+}
+
+TEST(Source, AQueryIsForTheServerOnly) {
+  const auto source = parse_source("https://example.org/a/b.gguf?token=SECRET");
+  ASSERT_TRUE(source);
+  EXPECT_EQ(source->secret_text(), "https://example.org/a/b.gguf?token=SECRET");
+  EXPECT_EQ(without_query(source->text()), "https://example.org/a/b.gguf");
+  EXPECT_EQ(without_query("hf:a/b@main"), "hf:a/b@main");
+  for (const std::string_view wrong : {"https://example.org/a#b?token=SECRET",
+                                       "https://me@example.org/a?token=SECRET", "ftp://x/y?token=SECRET"})
+    EXPECT_EQ(parse_source(wrong).error().message.find("SECRET"), std::string::npos) << wrong;
 }
 
 TEST(Source, RefusesWhatIsNone) {

@@ -8,8 +8,6 @@
 #include <boost/asio/post.hpp>
 #include <fmt/format.h>
 
-#include "base/checksum.h"
-#include "config/model_folder.h"
 #include "os/file.h"
 
 namespace lm::runtime {
@@ -31,28 +29,6 @@ struct Imports::Running {
   std::optional<Error> error;
   bool unwanted = false;
 };
-
-std::optional<fs::path> imported_file(const fs::path& checkpoint, std::string_view quantize,
-                                      const fs::path& imports) {
-  std::error_code error;
-  const fs::path whole = fs::canonical(checkpoint, error);
-  if (error || !fs::is_regular_file(whole / "config.json", error)) return std::nullopt;
-  // Files that are replaced, or still being downloaded, make another import.
-  std::vector<std::string> files;
-  for (fs::directory_iterator each(whole, error), end; !error && each != end; each.increment(error)) {
-    std::error_code gone;
-    if (!each->is_regular_file(gone)) continue;
-    const auto size = each->file_size(gone);
-    const auto changed = each->last_write_time(gone).time_since_epoch().count();
-    if (!gone) files.push_back(fmt::format("{} {} {}\n", each->path().filename().string(), size, changed));
-  }
-  if (error) return std::nullopt;
-  std::ranges::sort(files);
-  std::string content = fmt::format("{}\n{}\n", whole.string(), quantize);
-  for (const auto& file : files) content += file;
-  return imports /
-         fmt::format("{}-{:016x}.gguf", config::canonical_name(whole.filename().string()), checksum(content));
-}
 
 Imports::Imports(Seams seams) : seams_(std::move(seams)) {}
 Imports::~Imports() = default;

@@ -29,12 +29,6 @@ struct Import {
   bool operator==(const Import&) const = default;
 };
 
-// Where a checkpoint's file lies in `imports`: the same for the same content and quantisation. Blocks while
-// it looks at the folder, not into its files. nullopt: the folder is no checkpoint.
-std::optional<std::filesystem::path> imported_file(const std::filesystem::path& checkpoint,
-                                                   std::string_view quantize,
-                                                   const std::filesystem::path& imports);
-
 // On the main thread. Whoever owns it stops it before its listener goes.
 class Imports {
  public:

@@ -130,21 +130,5 @@ TEST_F(ImportsTest, StopEndsWhatIsUnderWay) {
   EXPECT_THAT(told, ElementsAre("began a"));
 }
 
-TEST_F(ImportsTest, AFilesNameFollowsTheContentOfTheFolder) {
-  const auto checkpoint = folder.path() / "My Model", all = folder.path() / "imported";
-  fs::create_directory(checkpoint);
-  EXPECT_FALSE(imported_file(checkpoint, "", all)) << "no config.json";
-  std::ofstream(checkpoint / "config.json") << "{}";
-  const auto first = imported_file(checkpoint, "", all);
-  ASSERT_TRUE(first);
-  EXPECT_THAT(first->filename().string(), testing::StartsWith("my-model-"));
-  EXPECT_EQ(imported_file(checkpoint, "", all), first);
-  EXPECT_NE(imported_file(checkpoint, "4bit", all), first);
-  fs::create_symlink(checkpoint, folder.path() / "link");
-  EXPECT_EQ(imported_file(folder.path() / "link", "", all), first);
-  std::ofstream(checkpoint / "model.safetensors") << "x";
-  EXPECT_NE(imported_file(checkpoint, "", all), first);
-}
-
 }  // namespace
 }  // namespace lm::runtime

@@ -9,6 +9,7 @@
 
 #include "config/model_folder.h"
 #include "config/models.h"
+#include "runtime/import_folder.h"
 
 namespace lm::runtime {
 namespace {

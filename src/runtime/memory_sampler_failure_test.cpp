@@ -1,8 +1,8 @@
 // What a release's measurement says where the probe fails, and where something is still held.
-#include "runtime/memory_sampler.h"
-
 #include <boost/asio/io_context.hpp>
 #include <gtest/gtest.h>
+
+#include "runtime/memory_sampler.h"
 
 namespace lm::runtime {
 namespace {

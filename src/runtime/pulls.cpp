@@ -2,7 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <csignal>
+#include <fcntl.h>
+#include <set>
+#include <unistd.h>
 
 #include <boost/asio/post.hpp>
 #include <fmt/format.h>
@@ -12,7 +16,9 @@
 #include "hub/pull.h"
 #include "hub/source.h"
 #include "hub/surroundings.h"
+#include "os/file.h"
 #include "os/subprocess.h"
+#include "os/system_error.h"
 #include "wire/pull.h"
 
 namespace lm::runtime {
@@ -20,6 +26,8 @@ namespace {
 
 // Listeners are not told of every step.
 constexpr Duration kTellEvery = std::chrono::milliseconds(500);
+constexpr std::string_view kNeedsAddress =
+    "its address had a query, which is not kept: pull the whole address again, and it goes on";
 // What the rate is measured over.
 constexpr Duration kRateSpan = std::chrono::seconds(5);
 
@@ -40,8 +48,20 @@ std::unexpected<Error> ended(const Pull& pull) {
               fmt::format("pull {} has ended: it is {}", pull.id, to_string(pull.state)), "pull_ended");
 }
 
-std::string key_of(const std::string& source) {
-  return fmt::format("{:016x}", checksum(source));
+std::string key_of(std::string_view source) {
+  return fmt::format("{:016x}", checksum(hub::without_query(source)));
+}
+
+// A pipe that says this and ends: what no other user may see among a process's arguments or variables.
+Result<os::UniqueFd> input_of(std::string_view text) {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return fail(os::system_error(errno, "making a pipe"));
+  os::UniqueFd reader(ends[0]);
+  const os::UniqueFd writer(ends[1]);
+  // A source is shorter than what every pipe holds.
+  if (::write(writer.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+    return fail(os::system_error(errno, "writing into a pipe"));
+  return reader;
 }
 
 }  // namespace
@@ -60,6 +80,7 @@ struct Pulls::Impl : std::enable_shared_from_this<Pulls::Impl> {
   // Its latest attempt is what happens to one pull.
   struct Entry {
     Pull pull;
+    std::string whole;  // the source with an address's query, which is kept nowhere else; empty: not known
     std::optional<os::Subprocess> child;
     std::uint64_t attempt = 0;  // tells a child's last words from those of the one before
     std::optional<wire::PullMessage> outcome;
@@ -89,7 +110,7 @@ struct Pulls::Impl : std::enable_shared_from_this<Pulls::Impl> {
     entry.pull.rate = 0;
     entry.seen.clear();
     seams.records.update_pull(record_of(entry.pull));
-    log::info("pull {}: {} is {}{}", entry.pull.id, shown_source(entry.pull.source), to_string(state),
+    log::info("pull {}: {} is {}{}", entry.pull.id, entry.pull.source, to_string(state),
               entry.pull.error ? ": " + entry.pull.error->message : "");
     tell(entry);
   }
@@ -111,7 +132,7 @@ struct Pulls::Impl : std::enable_shared_from_this<Pulls::Impl> {
   const Pull* successor_of(const Pull& pull) const {
     for (const auto& [id, entry] : entries) {
       const Pull& other = entry.pull;
-      if (id != pull.id && other.source == pull.source && other.folder == pull.folder &&
+      if (id != pull.id && key_of(other.source) == key_of(pull.source) && other.folder == pull.folder &&
           !has_ended(other.state))
         return &other;
     }
@@ -153,7 +174,12 @@ struct Pulls::Impl : std::enable_shared_from_this<Pulls::Impl> {
     const std::uint64_t id = entry.pull.id;
     const std::uint64_t attempt = ++entry.attempt;
     os::SpawnOptions options = options_of("__pull", entry.pull.folder, key_of(entry.pull.source));
-    options.arguments.push_back(entry.pull.source);
+    auto input = input_of(entry.whole + "\n");
+    if (!input) {
+      entry.pull.error = std::move(input).error();
+      return become(entry, PullState::kFailed);
+    }
+    options.standard_input = input->get();
     options.standard_output =
         os::Output::lines([weak = weak_from_this(), id, attempt](std::string_view line) {
           if (const auto self = weak.lock()) self->hear(id, attempt, line);
@@ -254,34 +280,109 @@ struct Pulls::Impl : std::enable_shared_from_this<Pulls::Impl> {
     become(entry, PullState::kFailed);
   }
 
+  // Whether a pull that may go on is of what lies there.
+  bool is_owned(const std::filesystem::path& folder, const std::string& key) const {
+    return std::ranges::any_of(entries, [&](const auto& each) {
+      const Pull& pull = each.second.pull;
+      return pull.folder == folder && key_of(pull.source) == key && pull.state != PullState::kDone &&
+             pull.state != PullState::kCancelled;
+    });
+  }
+
+  bool was_cancelled(const std::filesystem::path& folder, const std::string& key) const {
+    return std::ranges::any_of(entries, [&](const auto& each) {
+      const Pull& pull = each.second.pull;
+      return pull.folder == folder && key_of(pull.source) == key;
+    });
+  }
+
+  // What lies unfinished in a folder when the daemon starts.
+  void look_at_leftovers(const std::filesystem::path& folder) {
+    std::error_code error;
+    std::vector<std::filesystem::path> found;
+    for (std::filesystem::directory_iterator each(folder / ".pull", error), end; !error && each != end;
+         each.increment(error))
+      found.push_back(each->path());
+    for (const std::filesystem::path& place : found) {
+      const std::string key = place.filename().string();
+      if (is_owned(folder, key)) continue;
+      if (is_aside(key) || was_cancelled(folder, key)) {
+        discard(folder, key);
+      } else if (!adopt(folder, key)) {
+        const auto changed = std::filesystem::last_write_time(place, error);
+        const bool old = !error && changed + kKeepUnknown < std::filesystem::file_time_type::clock::now();
+        log::warning("{} is what is left of some pull{}", place.string(),
+                     old ? "; it is removed" : ", and is removed once it is a week old");
+        if (old) discard(folder, key);
+      }
+    }
+  }
+
+  // Lists what another daemon, or one whose records are lost, has begun. False: nothing says what it is.
+  bool adopt(const std::filesystem::path& folder, const std::string& key) {
+    auto text = os::read_file(hub::unfinished_folder(folder, key) / hub::kSourceFile, 4096);
+    if (!text) return false;
+    while (text->ends_with('\n')) text->pop_back();
+    const auto source = hub::parse_source(hub::without_query(*text));
+    if (!source || key_of(*text) != key) return false;
+    Entry entry;
+    entry.pull.source = *text;
+    if (!text->ends_with(hub::kHiddenQuery)) entry.whole = *text;
+    entry.pull.folder = folder;
+    entry.pull.state = PullState::kPaused;
+    entry.pull.who = "an earlier daemon";
+    entry.pull.asked_at_ms = unix_time_ms();
+    entry.pull.note = "found unfinished; nobody here has asked for it";
+    const std::int64_t id = seams.records.add_pull(record_of(entry.pull));
+    if (id == 0) return true;  // it stays where it is, and is found again
+    entry.pull.id = static_cast<std::uint64_t>(id);
+    log::info("pull {}: {} was found unfinished in {}", id, entry.pull.source, folder.string());
+    entries.emplace(entry.pull.id, std::move(entry));
+    return true;
+  }
+
   void discard_unfinished(const Pull& pull) {
     if (successor_of(pull) == nullptr) discard(pull.folder, key_of(pull.source));
   }
 
   void discard(const std::filesystem::path& folder, const std::string& key) {
     const std::filesystem::path place = folder / key;
-    if (stopping || discarding.contains(place)) return;
+    if (stopping) return;
+    if (const auto same = discarding.find(place); same != discarding.end()) {
+      same->second.again = true;
+      return;
+    }
     os::SpawnOptions options = options_of("__discard-pull", folder, key);
-    options.on_end = [weak = weak_from_this(), place](const os::ExitStatus& status) {
+    options.on_end = [weak = weak_from_this(), folder, key](const os::ExitStatus& status) {
       const auto self = weak.lock();
       if (!self) return;
       if (!status.success())
         log::warning("what is left of a pull was not removed: {}", os::to_string(status));
-      boost::asio::post(self->seams.executor, [weak, place] {
-        if (const auto again = weak.lock()) {
-          again->discarding.erase(place);
-          again->fill();
-        }
+      boost::asio::post(self->seams.executor, [weak, folder, key] {
+        if (const auto again = weak.lock()) again->discarded(folder, key);
       });
     };
     auto child = os::Subprocess::spawn(seams.executor, std::move(options));
     if (!child) return log::warning("what is left of a pull was not removed: {}", child.error().message);
-    discarding.emplace(place, *std::move(child));
+    discarding.emplace(place, Discard{*std::move(child)});
+  }
+
+  void discarded(const std::filesystem::path& folder, const std::string& key) {
+    const auto it = discarding.find(folder / key);
+    if (it == discarding.end()) return;
+    const bool again = it->second.again;
+    discarding.erase(it);
+    if (again) discard(folder, key);
+    fill();
   }
 
   PullsSeams seams;
   std::map<std::uint64_t, Entry> entries;
-  std::map<std::filesystem::path, os::Subprocess> discarding;  // nothing is begun there meanwhile
+  struct Discard {
+    os::Subprocess child;
+    bool again = false;  // something was put there after it had begun
+  };
+  std::map<std::filesystem::path, Discard> discarding;  // nothing is begun there meanwhile
   bool stopping = false;
 };
 
@@ -291,7 +392,7 @@ Pulls::~Pulls() {
   stop();
 }
 
-void Pulls::begin() {
+void Pulls::begin(const std::vector<std::filesystem::path>& folders) {
   for (const store::PullRecord& record : impl_->seams.records.pulls()) {
     const auto state = state_from(record.state);
     if (!state) continue;  // of a later version
@@ -317,8 +418,18 @@ void Pulls::begin() {
                                .fields = {},
                                .retry_after = {}};
     }
+    if (!record.source.ends_with(hub::kHiddenQuery)) {
+      entry.whole = record.source;
+    } else if (!rests(entry.pull.state)) {
+      entry.pull.state = PullState::kPaused;
+      entry.pull.note = kNeedsAddress;
+      impl_->seams.records.update_pull(impl_->record_of(entry.pull));
+    }
     impl_->entries.emplace(entry.pull.id, std::move(entry));
   }
+  std::set<std::filesystem::path> places(folders.begin(), folders.end());
+  for (const auto& [id, entry] : impl_->entries) places.insert(entry.pull.folder);
+  for (const std::filesystem::path& place : places) impl_->look_at_leftovers(place);
   impl_->fill();
 }
 
@@ -334,12 +445,14 @@ Result<std::uint64_t> Pulls::start(const std::string& source, std::filesystem::p
     return fail(ErrorCode::kUnavailable, "the daemon is stopping; pull again when it is back", "stopping");
   const std::string text = parsed.text();
   for (auto& [id, entry] : impl_->entries) {
-    if (entry.pull.source != text || has_ended(entry.pull.state)) continue;
+    if (key_of(entry.pull.source) != key_of(text) || has_ended(entry.pull.state)) continue;
+    entry.whole = parsed.secret_text();
     LM_TRY_VOID(resume(id));
     return id;
   }
   Impl::Entry entry;
   entry.pull.source = text;
+  entry.whole = parsed.secret_text();
   entry.pull.folder = std::move(folder);
   entry.pull.who = std::move(who);
   entry.pull.asked_at_ms = unix_time_ms();
@@ -380,6 +493,9 @@ Result<void> Pulls::resume(std::uint64_t id) {
     return fail(ErrorCode::kFailedPrecondition,
                 fmt::format("pull {} fetches the same: resume that", other->id), "pull_ended");
   }
+  if (entry->whole.empty())
+    return fail(ErrorCode::kFailedPrecondition, fmt::format("pull {}: {}", id, kNeedsAddress),
+                "address_needed");
   entry->deaths = 0;
   entry->pull.error.reset();
   impl_->become(*entry, PullState::kWaiting);
@@ -412,14 +528,8 @@ std::vector<Pull> Pulls::all() const {
   return pulls;
 }
 
-void Pulls::discard(const std::filesystem::path& folder, const std::string& key) {
-  impl_->discard(folder, key);
-}
-
-std::string shown_source(std::string_view source) {
-  const bool is_address = source.starts_with("https://") || source.starts_with("http://");
-  const std::size_t query = is_address ? source.find_first_of("?#") : std::string_view::npos;
-  return std::string(source.substr(0, query)) + (query == std::string_view::npos ? "" : "?…");
+void Pulls::discard(const Aside& aside) {
+  impl_->discard(aside.folder, aside.key);
 }
 
 }  // namespace lm::runtime

@@ -3,6 +3,7 @@
 // again when it has ended.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -19,6 +20,7 @@
 #include "base/error.h"
 #include "base/result.h"
 #include "domain/ids.h"
+#include "runtime/aside.h"
 #include "runtime/records.h"
 
 namespace lm::runtime {
@@ -28,13 +30,10 @@ std::string_view to_string(PullState state);
 // Nothing happens to it any more by itself: also of one that is paused.
 bool rests(PullState state);
 
-// The source for people, logs and lists: without an address's query, which may be a key.
-std::string shown_source(std::string_view source);
-
 // A pull as it is now. A plain value.
 struct Pull {
   std::uint64_t id = 0;
-  std::string source;
+  std::string source;  // hub::Source::text(): without an address's query
   std::filesystem::path folder;
   PullState state = PullState::kWaiting;
   std::string who;
@@ -64,22 +63,27 @@ class Pulls {
   static constexpr std::size_t kAtOnce = 2;
   // A child that dies without a word is started again, so many times in a row without a byte in between.
   static constexpr int kMostDeaths = 3;
+  // What lies in ".pull" and is of nothing that anybody knows is removed once it is so old.
+  static constexpr auto kKeepUnknown = std::chrono::days(7);
 
   explicit Pulls(PullsSeams seams);
   ~Pulls();
   Pulls(const Pulls&) = delete;
   Pulls& operator=(const Pulls&) = delete;
 
-  // Goes on with what an earlier daemon has left unfinished; paused ones stay so.
-  void begin();
+  // Goes on with what an earlier daemon has left unfinished; paused ones stay so, and so do those of an
+  // address whose query nobody has written down. Looks also at what lies unfinished in `folders`: what no
+  // pull knows is listed, as paused; what was to be removed is.
+  void begin(const std::vector<std::filesystem::path>& folders);
   // Ends the children; the pulls go on with the next daemon.
   void stop();
 
   // The id of the pull. One of the same source that is under way is the same pull; one that is paused is
-  // resumed. kInvalidArgument "bad_source"; kFailedPrecondition while stopping.
+  // resumed. Addresses that differ in their query only are the same source. kInvalidArgument "bad_source";
+  // kFailedPrecondition while stopping.
   Result<std::uint64_t> start(const std::string& source, std::filesystem::path folder, std::string who);
   // All succeed where it is so already; one that has failed is resumed too. kNotFound "pull_not_found";
-  // kFailedPrecondition "pull_ended".
+  // kFailedPrecondition "pull_ended", "address_needed".
   Result<void> pause(std::uint64_t id);
   Result<void> resume(std::uint64_t id);
   // What has come of it is removed.
@@ -90,15 +94,12 @@ class Pulls {
   // By id.
   std::vector<Pull> all() const;
 
-  // Removes what was put aside in FOLDER/.pull/KEY, in a child, since that may take the disk a while.
-  void discard(const std::filesystem::path& folder, const std::string& key);
+  // Removes what was put aside, in a child.
+  void discard(const Aside& aside);
 
  private:
   struct Impl;
   std::shared_ptr<Impl> impl_;
 };
-
-// Where what is to be removed is put aside: discard(folder, kRemoved).
-inline constexpr std::string_view kRemoved = "removed";
 
 }  // namespace lm::runtime

@@ -1,30 +1,23 @@
 #include "runtime/removal.h"
 
 #include <algorithm>
-#include <cerrno>
 
 #include <fmt/format.h>
 
-#include "os/file.h"
-#include "os/system_error.h"
+#include "config/split_name.h"
 
 namespace lm::runtime {
 namespace {
 
 namespace fs = std::filesystem;
 
-// All parts of a split file ("…-00001-of-00003.gguf"), else the file itself.
+// All parts of a split file, else the file itself.
 std::vector<fs::path> parts_of(const fs::path& first) {
-  constexpr std::size_t kTail = 15;
-  const std::string stem = first.stem().string();
-  if (stem.size() <= kTail || stem.substr(stem.size() - kTail, 10) != "-00001-of-") return {first};
-  const std::string digits = stem.substr(stem.size() - 5);
-  if (digits.find_first_not_of("0123456789") != std::string::npos) return {first};
+  const auto name = config::split_name(first.stem().string());
+  if (!name) return {first};
   std::vector<fs::path> parts;
-  for (int i = 1; i <= std::stoi(digits); ++i) {
-    parts.push_back(first.parent_path() / fmt::format("{}-{:05}-of-{}{}", stem.substr(0, stem.size() - kTail),
-                                                      i, digits, first.extension().string()));
-  }
+  for (int i = 1; i <= name->count; ++i)
+    parts.push_back(first.parent_path() / (name->stem(i) + first.extension().string()));
   return parts;
 }
 
@@ -34,6 +27,26 @@ bool is_below(const fs::path& path, const fs::path& folder) {
   const fs::path real = fs::weakly_canonical(path, error), root = fs::weakly_canonical(folder, error);
   if (error) return false;
   return std::mismatch(root.begin(), root.end(), real.begin(), real.end()).first == root.end();
+}
+
+// Where the daemon looks at its next start, if it does not come to emptying it.
+fs::path root_of(const fs::path& file, const RemovalRules& rules) {
+  if (is_below(file, rules.own_folder)) return rules.own_folder;
+  const auto found =
+      std::ranges::find_if(rules.folders, [&](const fs::path& folder) { return is_below(file, folder); });
+  return found == rules.folders.end() ? file.parent_path() : *found;
+}
+
+Result<void> put_aside(const fs::path& file, const fs::path& root, std::vector<Aside>& asides) {
+  auto aside = std::ranges::find(asides, root, &Aside::folder);
+  if (aside == asides.end()) {
+    LM_TRY(Aside made, make_aside(root));
+    aside = asides.insert(asides.end(), std::move(made));
+  }
+  const auto moved = move_aside(*aside, file);
+  // Another disk is mounted in between.
+  if (!moved && root != file.parent_path()) return put_aside(file, file.parent_path(), asides);
+  return moved;
 }
 
 }  // namespace
@@ -83,19 +96,10 @@ Result<RemovedFiles> put_aside(const Model& model, const std::vector<Model>& all
   }
   for (const fs::path& file : files) {
     const bool is_own = is_below(file, rules.own_folder);
-    const fs::path root = is_own ? rules.own_folder : file.parent_path();
-    const fs::path aside = root / ".pull" / "removed";
-    LM_TRY_VOID(os::make_private_folders(aside));
     const auto size = fs::file_size(file, missing);
+    LM_TRY_VOID(put_aside(file, root_of(file, rules), removed.aside));
     if (!missing) removed.size += Bytes(static_cast<std::int64_t>(size));
-    // Two files may have the same name.
-    fs::path place = aside / file.filename();
-    for (int i = 2; fs::exists(place, missing); ++i)
-      place = aside / fmt::format("{}.{}", file.filename().string(), i);
-    if (::rename(file.c_str(), place.c_str()) != 0)
-      return fail(os::system_error(errno, "removing " + file.string()));
     removed.files.push_back(file.string());
-    if (std::ranges::find(removed.aside, root) == removed.aside.end()) removed.aside.push_back(root);
     // What pulls have made around it goes where it is empty now.
     for (fs::path folder = file.parent_path();
          is_own && folder != rules.own_folder && is_below(folder, rules.own_folder);

@@ -10,12 +10,15 @@
 #include "base/bytes.h"
 #include "base/result.h"
 #include "domain/model.h"
+#include "runtime/aside.h"
 
 namespace lm::runtime {
 
 struct RemovalRules {
   // Everything in there was fetched and may go: the cache.
   std::filesystem::path own_folder;
+  // Where models are looked for: what is put aside lies in the one that the file is below.
+  std::vector<std::filesystem::path> folders{};
   // Whether a pull has written that file.
   std::function<bool(const std::string& path)> was_pulled;
   bool force = false;  // also what nobody has pulled, and what the configuration names
@@ -25,8 +28,7 @@ struct RemovedFiles {
   std::vector<std::string> files;
   std::vector<std::string> kept;  // that another model uses
   Bytes size;
-  // Where they were put aside, each a folder whose ".pull/removed" can be emptied.
-  std::vector<std::filesystem::path> aside;
+  std::vector<Aside> aside;  // where they are now
 };
 
 // Puts the files of `model` aside (its parts, and its projector where no other of `all` uses it), so that

@@ -51,10 +51,20 @@ TEST_F(RemovalTest, TakesAllPartsAndEmptyFolders) {
   ASSERT_TRUE(removed);
   EXPECT_THAT(removed->files, ElementsAre(one.string(), two.string()));
   EXPECT_EQ(removed->size, Bytes(10));
-  EXPECT_THAT(removed->aside, ElementsAre(folder_.path() / "own"));
+  EXPECT_THAT(removed->aside, ElementsAre(Aside{folder_.path() / "own", "removed.1"}));
   EXPECT_FALSE(fs::exists(folder_.path() / "own/a/b"));
   EXPECT_TRUE(fs::exists(other));
-  EXPECT_TRUE(fs::exists(folder_.path() / "own/.pull/removed/m-00001-of-00002.gguf"));
+  EXPECT_TRUE(fs::exists(folder_.path() / "own/.pull/removed.1/m-00001-of-00002.gguf"));
+}
+
+TEST_F(RemovalTest, TheNextDoesNotShareAFolderWithOneThatIsStillEmptied) {
+  const fs::path one = file("own/one.gguf"), two = file("own/two.gguf");
+  const auto first = remove(model("one", one), {model("one", one)});
+  const auto second = remove(model("two", two), {model("two", two)});
+  ASSERT_TRUE(first && second);
+  EXPECT_NE(first->aside, second->aside);
+  EXPECT_TRUE(is_aside(second->aside[0].key));
+  EXPECT_TRUE(fs::exists(folder_.path() / "own/.pull" / second->aside[0].key / "two.gguf"));
 }
 
 TEST_F(RemovalTest, LeavesWhatOthersUse) {

@@ -21,6 +21,7 @@
 #include "runtime/control_loop.h"
 #include "runtime/event_log.h"
 #include "runtime/idle_checkpoints.h"
+#include "runtime/import_folder.h"
 #include "runtime/imports.h"
 #include "runtime/inventory.h"
 #include "runtime/memory_sampler.h"
@@ -48,6 +49,9 @@ bool can_use(std::string_view variant, DeviceKind kind) {
 }
 
 constexpr Duration kLookAgain = std::chrono::seconds(30);
+
+// How often imports are looked through for what nobody names any more.
+constexpr Duration kCleanEvery = std::chrono::hours(24);
 
 // How long the end of the daemon waits for conversations to be moved to disk.
 constexpr Duration kKeepLimit = std::chrono::seconds(5);
@@ -181,10 +185,8 @@ struct Runtime::Impl {
     run(sampler.keep_sampling());
     run(keep_looking());
     make_pulls();
-    pulls->begin();
-    std::error_code missing;
-    if (std::filesystem::exists(places.fetched / ".pull" / kRemoved, missing))
-      pulls->discard(places.fetched, std::string(kRemoved));
+    pulls->begin(places_of_files());
+    clean_imports();
     // Those that answer are listed from the first request on; the others are, as soon as they do.
     co_await upstreams->wait_until_seen(std::chrono::seconds(1));
     co_return Result<void>();
@@ -267,8 +269,13 @@ struct Runtime::Impl {
 
   // One that is away may come back.
   Task<> keep_looking() {
+    TimePoint cleaned = clock.now();
     while (!stopping.is_open()) {
       co_await stopping.wait(kLookAgain);
+      if (!stopping.is_open() && clock.now() >= cleaned + kCleanEvery) {
+        cleaned = clock.now();
+        clean_imports();
+      }
       if (!stopping.is_open() && !remote.troubles().empty()) co_await look_again();
     }
   }
@@ -340,6 +347,25 @@ struct Runtime::Impl {
     imports.want(std::move(inventory.missing));
   }
 
+  // What was imported and is of no use any more is removed, by a child.
+  void clean_imports() {
+    std::set<std::filesystem::path> named;
+    for (const Model& model : local_models) named.insert(model.artifact.path);
+    const auto useless =
+        useless_imports(places.imports, named, std::filesystem::file_time_type::clock::now());
+    if (useless.empty()) return;
+    const auto aside = make_aside(places.imports);
+    if (!aside) return log::warning("old imports are not removed: {}", aside.error().message);
+    for (const std::filesystem::path& file : useless) {
+      const auto moved = move_aside(*aside, file);
+      if (moved)
+        log::info("{} is removed: no model is made of it any more", file.string());
+      else
+        log::warning("{}", moved.error().message);
+    }
+    pulls->discard(*aside);
+  }
+
   void import_began(const Import& import) {
     import_job = open_job("import", import.model);
     log::info("{} is being imported from {}", import.model.str(), import.folder.string());
@@ -357,6 +383,7 @@ struct Runtime::Impl {
       error = std::move(outcome).error();
     }
     apply(loaded.config);
+    clean_imports();
     runner->run(FinishJob{job, std::move(error), {}});
   }
 
@@ -386,6 +413,21 @@ struct Runtime::Impl {
                    .records = *records,
                    .publish = [this](const Pull& pull) { hub.publish(pull); },
                    .arrived = [this](const std::vector<std::string>& files) { return models_of(files); }});
+  }
+
+  std::vector<std::filesystem::path> folders_of_models() const {
+    std::vector<std::filesystem::path> folders = places.model_folders;
+    for (const std::string& folder : loaded.config.model_folders) folders.emplace_back(folder);
+    return folders;
+  }
+
+  // Where pulls and removals may have left something behind.
+  std::vector<std::filesystem::path> places_of_files() const {
+    std::vector<std::filesystem::path> folders = folders_of_models();
+    folders.push_back(places.fetched);
+    folders.push_back(places.imports);
+    for (const Model& model : local_models) folders.push_back(model.artifact.path.parent_path());
+    return folders;
   }
 
   std::vector<ModelId> models_of(const std::vector<std::string>& files) {
@@ -740,6 +782,7 @@ Result<RemovedFiles> Runtime::remove(const ModelId& id, bool force) {
       RemovedFiles removed,
       put_aside(*model, impl_->local_models,
                 {.own_folder = impl_->places.fetched,
+                 .folders = impl_->folders_of_models(),
                  .was_pulled = [this](const std::string& path) { return impl_->records->was_pulled(path); },
                  .force = force}));
   for (const std::string& file : removed.files) {
@@ -748,8 +791,7 @@ Result<RemovedFiles> Runtime::remove(const ModelId& id, bool force) {
   }
   if (auto changes = impl_->rescan(); !changes.empty())
     impl_->hub.publish(ConfigReloaded{std::move(changes), impl_->warnings});
-  for (const std::filesystem::path& folder : removed.aside)
-    impl_->pulls->discard(folder, std::string(kRemoved));
+  for (const Aside& aside : removed.aside) impl_->pulls->discard(aside);
   return removed;
 }
 

@@ -76,6 +76,13 @@ CREATE TABLE pulled_files (
   size INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 )sql",
+    // 2 → 3: an address's query may be a key.
+    R"sql(
+UPDATE pulls SET source = substr(source, 1, instr(source, '?') - 1) || '?…'
+  WHERE source LIKE 'http%' AND instr(source, '?') > 0;
+UPDATE pulled_files SET source = substr(source, 1, instr(source, '?') - 1) || '?…'
+  WHERE source LIKE 'http%' AND instr(source, '?') > 0;
+)sql",
 };
 
 }  // namespace

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "fake_hub"))
@@ -57,9 +58,12 @@ class Child:
         variables = {name: os.environ[name] for name in ("PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")
                      if name in os.environ}
         variables.update(environment_of(hub, folder, **environment))
-        self.process = subprocess.Popen([program("LLM_MANAGER"), "__pull", str(self.folder), "key", source],
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        self.process = subprocess.Popen([program("LLM_MANAGER"), "__pull", str(self.folder), "key"],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         env=variables)
+        self.process.stdin.write(source.encode() + b"\n")
+        self.process.stdin.close()
+        self.process.stdin = None
 
     def end(self):
         """Its last word."""
@@ -202,7 +206,7 @@ class Children(unittest.TestCase):
         self.assertEqual((folder / "ollama/tiny/tiny-1b.gguf").read_bytes(), model)
         hub.add_plain("plain.gguf", plain)
         self.assertEqual(Child(hub, folder, f"{hub.url}/plain/plain.gguf").end()["kind"], "done")
-        self.assertEqual((folder / "127.0.0.1/plain.gguf").read_bytes(), plain)
+        self.assertEqual((folder / f"web/127.0.0.1_{hub.port}/plain/plain.gguf").read_bytes(), plain)
         tarball = io.BytesIO()
         with tarfile.open(fileobj=tarball, mode="w:gz") as tar:
             for name, data in (("package/package.json", b"{}"), ("package/run.js", b"evil"),
@@ -217,10 +221,68 @@ class Children(unittest.TestCase):
         end = Child(hub, folder, "npm:thing@1.0.0").end()
         self.assertEqual(end["kind"], "done", end)
         self.assertEqual([f for f in visible(folder) if f.startswith("npm/")],
-                         ["npm/thing-1.0.0/model/config.json", "npm/thing-1.0.0/model/model.safetensors"])
-        self.assertEqual((folder / "npm/thing-1.0.0/model/model.safetensors").read_bytes(), model)
+                         ["npm/thing@1.0.0/model/config.json", "npm/thing@1.0.0/model/model.safetensors"])
+        self.assertEqual((folder / "npm/thing@1.0.0/model/model.safetensors").read_bytes(), model)
         hub.add_package("thing", "1.0.1", gzip.compress(b"nothing"), integrity)
         self.assertEqual(Child(hub, folder, "npm:thing@1.0.1").end()["reason"], "wrong_hash")
+
+    def test_nothing_is_mixed(self):
+        """Different sources lie in different places, however alike their names are."""
+        hub, folder = self.hub(), self.folder()
+        hub.add("owner/tiny", {"tiny-Q4_0.gguf": b"main" * 100}, commit="1" * 40)
+        self.assertEqual(Child(hub, folder, "hf:owner/tiny").end()["kind"], "done")
+        hub.add("owner/tiny", {"tiny-Q4_0.gguf": b"next" * 100}, commit="2" * 40)
+        self.assertEqual(Child(hub, folder, "hf:owner/tiny@refs/pr/2").end()["kind"], "done")
+        hub.add_plain("a/x.gguf", b"a" * 100)
+        hub.add_plain("b/x.gguf", b"b" * 100)
+        for one in "ab":
+            self.assertEqual(Child(hub, folder, f"{hub.url}/plain/{one}/x.gguf?token=SECRET").end()["kind"], "done")
+        hub.add_ollama("library/tiny", "1b", b"library" * 9)
+        hub.add_ollama("someone/tiny", "1b", b"someone" * 9)
+        hub.add("ollama/tiny", {"tiny-1b.gguf": b"hub" * 9})
+        for source in ("ollama:tiny:1b", "ollama:someone/tiny:1b", "hf:ollama/tiny"):
+            self.assertEqual(Child(hub, folder, source).end()["kind"], "done")
+        web = f"web/127.0.0.1_{hub.port}/plain"
+        self.assertEqual({name: (folder / name).read_bytes()[:1] for name in visible(folder)}, {
+            "owner/tiny/tiny-Q4_0.gguf": b"m", "owner/tiny@refs%2Fpr%2F2/tiny-Q4_0.gguf": b"n", f"{web}/a/x.gguf": b"a",
+            f"{web}/b/x.gguf": b"b", "ollama/tiny/tiny-1b.gguf": b"l", "ollama/someone/tiny/tiny-1b.gguf": b"s",
+            "hf@ollama/tiny/tiny-1b.gguf": b"h"})
+
+    def test_an_end_between_the_parts_waits_for_the_last(self):
+        """SIGTERM while the parts are put in their places: all of them are there, and it says so."""
+        hub, folder = self.hub(), self.folder()
+        count = 60
+        parts = {f"big-{i:05}-of-{count:05}.gguf": b"%d" % i for i in range(1, count + 1)}
+        hub.add("owner/big", parts)
+        child = Child(hub, folder, "hf:owner/big")
+        first = folder / "owner/big"
+        deadline = time.monotonic() + PATIENCE_S
+        while not first.exists() or not os.listdir(first):
+            self.assertLess(time.monotonic(), deadline)
+        child.process.terminate()
+        end = child.end()
+        self.assertEqual((end["kind"], len(end["files"])), ("done", count), end)
+        self.assertEqual(len(visible(folder)), count)
+
+    def test_half_in_place_is_finished_by_the_next(self):
+        """The state that kill -9 between two parts leaves: a folder in the way of the second."""
+        hub, folder = self.hub(), self.folder()
+        parts = {f"big-0000{i}-of-00003.gguf": b"first%d" % i for i in (1, 2, 3)}
+        hub.add("owner/big", parts)
+        blocked = folder / "owner/big/big-00002-of-00003.gguf"
+        (blocked / "in the way").mkdir(parents=True)
+        self.assertEqual(Child(hub, folder, "hf:owner/big").end()["kind"], "failed")
+        self.assertEqual(visible(folder), ["owner/big/big-00001-of-00003.gguf"])
+        self.assertTrue((folder / ".pull/key/arriving").exists(), "so that nobody lists it")
+        (blocked / "in the way").rmdir()
+        blocked.rmdir()
+        # What was begun is finished, also where there is something newer by now: never a part of each.
+        hub.add("owner/big", {name: b"second" for name in parts}, commit="2" * 40)
+        self.assertEqual(Child(hub, folder, "hf:owner/big").end()["kind"], "done")
+        self.assertEqual([(folder / "owner/big" / name).read_bytes() for name in parts], list(parts.values()))
+        self.assertFalse((folder / ".pull/key").exists())
+        self.assertEqual(Child(hub, folder, "hf:owner/big").end()["kind"], "done")
+        self.assertEqual({(folder / "owner/big" / name).read_bytes() for name in parts}, {b"second"})
 
     def test_no_byte_twice_after_kill(self):
         """kill -9 in the middle, five times; each costs at most the chunks that were under way."""
@@ -340,6 +402,24 @@ class Daemons(DaemonTest):
         self.assertTrue((daemon.models / "other.gguf").exists())
         self.assertEqual(daemon.post("/api/v1/models/remove", {"model": "other", "force": True}).status, 200)
         self.assertFalse((daemon.models / "other.gguf").exists())
+
+    def test_half_of_a_model_is_never_listed(self):
+        hub = self.hub()
+        hub.add("owner/big", {f"big-0000{i}-of-00002.gguf": fake_model().encode() + b"#" * i for i in (1, 2)})
+        daemon = self.serve(hub)
+        blocked = self.models(daemon) / "owner/big/big-00002-of-00002.gguf"
+        (blocked / "in the way").mkdir(parents=True)
+        self.assertNotEqual(daemon.post("/api/v1/pull", {"source": "hf:owner/big"}).status, 200)
+        self.assertEqual(visible(self.models(daemon)), ["owner/big/big-00001-of-00002.gguf"])
+        daemon.signal(signal.SIGHUP)
+        daemon.events(last_id=0).wait("config")
+        self.assertEqual([model["id"] for model in daemon.get("/api/v1/models").json()["models"]], ["other"])
+        # Cancelled, nothing of it stays.
+        self.assertEqual(daemon.post("/api/v1/pulls/1/cancel").status, 200)
+        (blocked / "in the way").rmdir()
+        blocked.rmdir()
+        done = daemon.post("/api/v1/pull", {"source": "hf:owner/big"})
+        self.assertEqual((done.status, done.json()["models"]), (200, ["big"]), done)
 
     def test_pause_resume_cancel(self):
         hub = self.hub(Trouble(rate=2_000_000))
