@@ -1,6 +1,8 @@
 #include "api/error_shape.h"
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 
 #include <boost/json/serialize.hpp>
 
@@ -75,9 +77,11 @@ std::string_view openai_type(const Error& error) {
 }
 
 boost::json::object error_json(const Error& error) {
-  boost::json::object body{
-      {"message", error.message}, {"type", openai_type(error)}, {"code", nullptr}, {"param", nullptr},
-      {"status", to_string(error.code)}};
+  boost::json::object body{{"message", error.message},
+                           {"type", openai_type(error)},
+                           {"code", nullptr},
+                           {"param", nullptr},
+                           {"status", to_string(error.code)}};
   body["code"] = error.reason.empty() ? std::string(to_string(error.code)) : error.reason;
   boost::json::object details;
   for (const auto& [name, value] : error.fields) {
@@ -90,6 +94,40 @@ boost::json::object error_json(const Error& error) {
   if (!details.empty()) body["details"] = std::move(details);
   if (error.retry_after) body["retry_after_s"] = seconds(*error.retry_after);
   return {{"error", std::move(body)}};
+}
+
+std::optional<Error> error_in(const boost::json::object& body) {
+  const auto* told = body.if_contains("error");
+  if (told == nullptr || told->is_null()) return std::nullopt;
+  Error error{.code = ErrorCode::kInternal, .message = {}, .reason = {}, .fields = {}, .retry_after = {}};
+  if (told->is_string()) {
+    error.message = told->get_string();
+    return error;
+  }
+  const auto* object = told->if_object();
+  if (object == nullptr) {
+    error.message = boost::json::serialize(*told);
+    return error;
+  }
+  const auto text = [&](std::string_view name) {
+    const auto* value = object->if_contains(name);
+    return value != nullptr && value->is_string() ? std::string(value->get_string()) : std::string();
+  };
+  error.message = text("message");
+  if (error.message.empty()) error.message = boost::json::serialize(*object);
+  error.reason = text("code");
+  if (const auto word = error_code_from_string(text("status"))) {
+    error.code = *word;
+    if (error.reason == text("status")) error.reason.clear();
+  } else if (const auto* status = object->if_contains("code"); status != nullptr && status->is_int64()) {
+    // The first of the table with that status is the one that means it.
+    const auto found = std::ranges::find(kTable, status->get_int64(), &Row::status);
+    if (found != kTable.end()) error.code = static_cast<ErrorCode>(found - kTable.begin());
+  }
+  if (const auto* wait = object->if_contains("retry_after_s"); wait != nullptr && wait->is_number())
+    error.retry_after = std::chrono::duration_cast<Duration>(
+        std::chrono::duration<double>(std::clamp(wait->to_number<double>(), 0.0, 86'400.0)));
+  return error;
 }
 
 http::Body error_body(const Error& error, const http::Request& request) {

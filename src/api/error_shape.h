@@ -1,6 +1,7 @@
 // One table turns an error into an HTTP status and the shape that the client's library understands.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -17,6 +18,11 @@ std::string_view openai_type(const Error& error);
 
 // {"error": {"message", "type", "code", "param", "details", "retry_after_s"}}
 boost::json::object error_json(const Error& error);
+
+// The way back: the error that a body or an event tells, ours, an engine's or a provider's {"error":
+// {"message", …}} or Ollama's {"error": "…"}. Empty where it tells none. What has no word of ours and no
+// status for a code is kInternal.
+std::optional<Error> error_in(const boost::json::object& body);
 
 // The body in the shape of the API that the path belongs to: Anthropic's under /v1/messages, Ollama's under
 // /api/ but not /api/v1/, else OpenAI's.

@@ -88,5 +88,34 @@ TEST(ErrorShape, AnEventIsOneWholeEvent) {
   EXPECT_TRUE(error_event(held(), "/v1/messages").starts_with("event: error\n"));
 }
 
+TEST(ErrorShape, WhatWasToldIsUnderstoodAgain) {
+  const auto told = error_in(error_json(held()));
+  ASSERT_TRUE(told);
+  EXPECT_EQ(told->message, held().message);
+  EXPECT_EQ(told->reason, "model_held");
+  EXPECT_EQ(told->retry_after, held().retry_after);
+  EXPECT_EQ(http_status(*told), http_status(held()));
+  const auto plain = error_in(error_json(fail(ErrorCode::kNotFound, "gone").error()));
+  EXPECT_EQ(plain->reason, "") << "the word for the code is no reason";
+  EXPECT_EQ(http_status(*plain), 404);
+}
+
+TEST(ErrorShape, ErrorsOfOthersAreUnderstoodAsFarAsTheyGo) {
+  const auto in = [](std::string_view text) { return error_in(boost::json::parse(text).as_object()); };
+  EXPECT_FALSE(in("{}"));
+  EXPECT_FALSE(in(R"({"error": null})"));
+  EXPECT_EQ(in(R"({"error": "model 'x' not found"})")->message, "model 'x' not found");
+  const auto engine =
+      in(R"({"error": {"code": 400, "message": "too long", "type": "exceed_context_size_error"}})");
+  EXPECT_EQ(engine->message, "too long");
+  EXPECT_EQ(http_status(*engine), 400);
+  EXPECT_EQ(http_status(*in(R"({"error": {"code": 503, "message": "busy"}})")), 503);
+  const auto provider =
+      in(R"({"error": {"message": "no credit", "type": "billing", "code": "insufficient_quota"}})");
+  EXPECT_EQ(provider->reason, "insufficient_quota");
+  EXPECT_EQ(in(R"({"error": {"what": 1}})")->message, R"({"what":1})");
+  EXPECT_EQ(in(R"({"error": 7})")->message, "7");
+}
+
 }  // namespace
 }  // namespace lm::api

@@ -11,6 +11,7 @@
 #include "api/event_relay.h"
 #include "api/model_name.h"
 #include "api/request_scan.h"
+#include "base/assert.h"
 #include "http/relay.h"
 #include "http/sse.h"
 
@@ -35,6 +36,10 @@ struct Endpoint {
   ModelKind kind = ModelKind::kGeneration;
   std::optional<AnswerSoFar::Shape> continued = {};  // how its streams can be broken off and continued
   std::string_view counter = {};                     // where the worker counts a prompt's tokens
+  // Not by our workers' protocol: it goes to the upstream under this very path, and what comes back is its
+  // own.
+  bool native = false;
+  bool only_readies = false;  // nothing is asked of the model
 };
 
 constexpr Endpoint kEndpoints[] = {
@@ -46,6 +51,13 @@ constexpr Endpoint kEndpoints[] = {
     {"/v1/responses", "input"},
     {"/v1/messages", "messages"},
     {"/v1/messages/count_tokens", "messages"},
+};
+
+constexpr Endpoint kOllamasOwn[] = {
+    {.path = "/api/chat", .question = "model", .native = true},
+    {.path = "/api/generate", .question = "model", .native = true},
+    {.path = "/api/embed", .question = "model", .kind = ModelKind::kEmbedding, .native = true},
+    {.path = "/api/embeddings", .question = "model", .kind = ModelKind::kEmbedding, .native = true},
 };
 
 // The class and the deadline that the client asks for. `client`: whose key it came with; null: nobody's.
@@ -173,6 +185,10 @@ class Inference {
     }
     if (!lease) co_return co_await end_with(exchange, lease.error());
 
+    if (endpoint_.only_readies) {
+      lease->release();
+      co_return static_cast<void>(co_await exchange.respond({.status = 200, .headers = {}, .body = {}}));
+    }
     if (is_upstreams(lease->model())) co_return co_await ask_upstream(exchange, *lease);
     auto answered = co_await pass_on(exchange, *lease, so_far ? &*so_far : nullptr);
     // Others had their turn, or have it now: it goes on in the model's next.
@@ -212,7 +228,8 @@ class Inference {
   // An embedding model does not chat, and no load would change that.
   std::optional<Error> wrong_kind(const ModelId& id) const {
     const Model* model = runtime_.catalog().find(id);
-    if (model == nullptr || model->kind == endpoint_.kind) return std::nullopt;
+    // Ollama knows better what its models can do.
+    if (model == nullptr || model->kind == endpoint_.kind || endpoint_.native) return std::nullopt;
     return Error{
         .code = ErrorCode::kInvalidArgument,
         .message = fmt::format(
@@ -350,7 +367,8 @@ class Inference {
       LM_CO_TRY_VOID(co_await relay_events(std::move(response), exchange, began));
       co_return co_await exchange.end();
     }
-    if (exchange.begun()) {
+    const bool lines = type && type->starts_with("application/x-ndjson");
+    if (exchange.begun() && !lines) {
       // The 200 is out already: an answer that is no stream is an error of the engine's, said as an event.
       LM_CO_TRY(const std::string body, co_await response.read_all(std::size_t{1} << 20));
       runtime_.answer_began(lease);
@@ -359,7 +377,8 @@ class Inference {
     const auto relayed = co_await http::relay(std::move(response), exchange, began);
     // In the middle of a body that is no stream nothing can be said any more: the connection is cut, so that
     // the client sees it.
-    if (!relayed && !exchange.begun()) co_return fail(relayed.error());
+    // Lines can end with one that says it.
+    if (!relayed && (!exchange.begun() || lines)) co_return fail(relayed.error());
     // A lease that ends before its worker's death is known would count as an answer.
     if (!relayed && !is_client_side(relayed.error())) co_await known_dead(lease.instance());
     co_return Result<void>();
@@ -398,7 +417,9 @@ class Inference {
     if (!body) co_return co_await end_with(exchange, body.error());
     http::ClientRequest forward{
         .method = http::Method::kPost,
-        .target = route->prefix + std::string(endpoint_.path.substr(std::string_view("/v1").size())),
+        .target = endpoint_.native
+                      ? std::string(endpoint_.path)
+                      : route->prefix + std::string(endpoint_.path.substr(std::string_view("/v1").size())),
         .headers = headers_for_worker(exchange.request().headers),
         .body = *std::move(body),
         .interruption = std::make_shared<http::Interruption>()};
@@ -431,11 +452,26 @@ class Inference {
 }  // namespace
 
 void add_inference_routes(http::Router& router, runtime::Runtime& runtime) {
-  for (const Endpoint& endpoint : kEndpoints) {
-    const auto inference = std::make_shared<Inference>(runtime, endpoint);
-    router.add(http::Method::kPost, endpoint.path,
-               [inference](http::Exchange& exchange) { return inference->serve(exchange); });
-  }
+  for (const Endpoint& endpoint : kEndpoints)
+    router.add(http::Method::kPost, endpoint.path, inference_at(runtime, endpoint.path));
+}
+
+http::RouteFunction inference_at(runtime::Runtime& runtime, std::string_view path) {
+  const auto of = [&](const auto& endpoints) {
+    const auto found = std::ranges::find(endpoints, path, &Endpoint::path);
+    return found == std::end(endpoints) ? nullptr : &*found;
+  };
+  const Endpoint* endpoint = of(kEndpoints);
+  if (endpoint == nullptr) endpoint = of(kOllamasOwn);
+  LM_ASSERT(endpoint != nullptr, "there is such an endpoint");
+  const auto inference = std::make_shared<Inference>(runtime, *endpoint);
+  return [inference](http::Exchange& exchange) { return inference->serve(exchange); };
+}
+
+http::RouteFunction readying(runtime::Runtime& runtime, ModelKind kind) {
+  const auto inference = std::make_shared<Inference>(
+      runtime, Endpoint{.path = "", .question = "model", .kind = kind, .only_readies = true});
+  return [inference](http::Exchange& exchange) { return inference->serve(exchange); };
 }
 
 }  // namespace lm::api

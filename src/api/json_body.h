@@ -34,7 +34,9 @@ inline Task<> answer_error(http::Exchange& exchange, Error error) {
 inline Result<boost::json::object> object_body(const http::Request& request) {
   if (request.body.empty()) return boost::json::object();
   boost::json::error_code error;
-  boost::json::value value = boost::json::parse(request.body, error);
+  boost::json::parse_options options;
+  options.max_depth = 64;  // as in the bodies that are passed on unread
+  boost::json::value value = boost::json::parse(request.body, error, {}, options);
   if (error || !value.is_object()) {
     return fail(
         ErrorCode::kInvalidArgument,

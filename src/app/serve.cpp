@@ -10,6 +10,7 @@
 #include "api/error_shape.h"
 #include "api/inference.h"
 #include "api/manager_routes.h"
+#include "api/ollama_routes.h"
 #include "app/next_steps.h"
 #include "app/version.h"
 #include "base/latch.h"
@@ -136,6 +137,7 @@ class Daemon {
     http::Router router;
     api::add_inference_routes(router, runtime_);
     api::add_manager_routes(router, runtime_, facts_);
+    api::add_ollama_routes(router, runtime_, facts_);
     api::add_pull_routes(router, runtime_);
     api::add_status_routes(router, runtime_, facts_);
     server_.emplace(executor_, std::move(router), server_options(config));

@@ -193,6 +193,10 @@ void add_policy(std::vector<Key>& keys) {
           "The most generation models in memory at a time; as many as fit where it is not given.", "2"));
   add(key("residency.keep_alive", keep_alive_type(), LM_AT(c.settings.residency.keep_alive),
           "Idle time until a model is unloaded, or forever."));
+  add(key(
+      "residency.keep_alive_limit", keep_alive_type(), LM_AT(c.settings.residency.keep_alive_limit),
+      "The longest idle time that a client may ask for (Ollama's keep_alive), where the model has none of "
+      "its own."));
 
   add(key("scheduling.policy",
           choice_type<SchedulingPolicy>({{"gated", SchedulingPolicy::kGated},

@@ -231,6 +231,11 @@ void Arbiter::on(const LoadWanted& e) {
                 .who = e.who});
 }
 
+void Arbiter::on(const KeepAliveAsked& e) {
+  Entry* entry = find(e.model);
+  if (entry != nullptr && entry->instance) entry->instance->keep_alive = e.keep_alive;
+}
+
 void Arbiter::on(const UnloadWanted& e) {
   std::vector<Entry*> targets;
   if (e.model) {

@@ -92,6 +92,7 @@ class Arbiter {
   void on(const AnswerBegan& e);
   void on(const LeaseReleased& e);
   void on(const RequestPreempted& e);
+  void on(const KeepAliveAsked& e);
   void on(const LoadWanted& e);
   void on(const UnloadWanted& e);
   void on(const PinChanged& e);

@@ -342,6 +342,76 @@ TEST_F(Desire, AModelsOwnKeepAliveCounts) {
   EXPECT_EQ(world.state("a"), InstanceState::kReady) << "negative: for ever";
 }
 
+TEST_F(Desire, AClientsKeepAliveHoldsForTheInstancesLife) {
+  make_ready("a");
+  world.keep_alive("a", sec(2));
+  EXPECT_LE(*world.view("a").instance->expires_at, world.now() + sec(2));
+  world.request("a", sec(1));
+  world.run_for(sec(2.5));
+  EXPECT_EQ(world.state("a"), InstanceState::kReady) << "its use began it anew";
+  world.run_for(sec(2));
+  EXPECT_EQ(world.state("a"), InstanceState::kAbsent);
+  EXPECT_EQ(world.published("a").back().cause, EndCause::kExpired);
+  make_ready("a");
+  world.run_for(minutes(4));
+  EXPECT_EQ(world.state("a"), InstanceState::kReady) << "the next life has the server's";
+}
+
+TEST_F(Desire, AClientsKeepAliveOfZeroWaitsForWhoIsServedAndWhoWaits) {
+  world.request("a", sec(5));
+  world.request("a", sec(5));
+  world.request("a", sec(5));
+  world.run_for(sec(4));
+  ASSERT_EQ(world.view("a").instance->active, 2);
+  ASSERT_EQ(world.view("a").instance->waiting, 1);
+  world.keep_alive("a", Duration());
+  EXPECT_EQ(world.state("a"), InstanceState::kReady);
+  world.run_for(sec(30));
+  EXPECT_EQ(world.state("a"), InstanceState::kAbsent);
+  EXPECT_EQ(world.loads("a"), 1);
+  for (const auto& [id, request] : world.requests()) EXPECT_EQ(request.fate, RequestFate::kEnded);
+}
+
+TEST_F(Desire, AClientsKeepAliveYieldsToPinOwnerAndLimit) {
+  world.model("b").policy.keep_alive = minutes(3);
+  world.configure();
+  world.pin("a");
+  world.run_for(sec(5));
+  ASSERT_EQ(world.state("a"), InstanceState::kReady);
+  world.keep_alive("a", Duration());
+  world.run_for(minutes(1));
+  EXPECT_EQ(world.state("a"), InstanceState::kReady) << "pinned";
+  world.pin("a", false);
+  world.run_for(sec(5));
+  EXPECT_EQ(world.state("a"), InstanceState::kAbsent);
+
+  make_ready("b");
+  world.keep_alive("b", Duration());
+  world.run_for(minutes(2));
+  EXPECT_EQ(world.state("b"), InstanceState::kReady) << "the owner's word on the model";
+
+  world.settings().residency.keep_alive_limit = minutes(10);
+  world.configure();
+  make_ready("a");
+  world.keep_alive("a", Duration(-1));
+  world.run_for(minutes(9));
+  EXPECT_EQ(world.state("a"), InstanceState::kReady) << "longer than the server's five minutes";
+  world.run_for(minutes(2));
+  EXPECT_EQ(world.state("a"), InstanceState::kAbsent) << "for ever was not allowed";
+}
+
+TEST_F(Desire, AClientsKeepAliveForEverIsNoPin) {
+  make_ready("a");
+  world.keep_alive("a", Duration(-1));
+  EXPECT_FALSE(world.view("a").instance->expires_at);
+  world.run_for(std::chrono::hours(30));
+  EXPECT_EQ(world.state("a"), InstanceState::kReady);
+  EXPECT_FALSE(world.view("a").instance->error);
+  world.keep_alive("nobody", Duration());
+  world.keep_alive("b", Duration());
+  EXPECT_EQ(world.state("b"), InstanceState::kAbsent);
+}
+
 TEST_F(Desire, AShorterKeepAliveAppliesToWhatIsLoaded) {
   make_ready("a");
   world.settings().residency.keep_alive = sec(1);

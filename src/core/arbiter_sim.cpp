@@ -231,6 +231,7 @@ class RandomWorld {
                                       dice_.chance(70) ? PriorityClass::kInteractive : PriorityClass::kBatch,
                                       deadline, dice_.chance(60)));
     }
+    if (dice_.chance(5)) world_.keep_alive(model, sec(dice_.between(-1, 10)));
   }
 
   void leave() {

@@ -177,7 +177,11 @@ Duration Arbiter::quantum() const {
 
 Duration Arbiter::keep_alive(const Entry& entry) const {
   if (entry.is_seat()) return Duration(-1);  // its upstream's own
-  return entry.model.policy.keep_alive.value_or(settings_.residency.keep_alive);
+  if (entry.model.policy.keep_alive) return *entry.model.policy.keep_alive;
+  if (!entry.instance || !entry.instance->keep_alive) return settings_.residency.keep_alive;
+  const Duration asked = *entry.instance->keep_alive, limit = settings_.residency.keep_alive_limit;
+  if (limit < Duration()) return asked;
+  return asked < Duration() ? limit : std::min(asked, limit);
 }
 
 InstanceView Arbiter::view_of(const Entry& entry, TimePoint now) const {

@@ -273,6 +273,8 @@ class World {
     tell(PinChanged{id, ModelId(model), pinned});
     return id;
   }
+  // Negative: for ever.
+  void keep_alive(const std::string& model, Duration asked) { tell(KeepAliveAsked{ModelId(model), asked}); }
   void abandon(JobId id) {
     jobs_.at(id).abandoned = true;
     tell(JobAbandoned{id});

@@ -47,6 +47,7 @@ struct Instance {
 
   TimePoint turn_began;
   TimePoint last_used;
+  std::optional<Duration> keep_alive;  // by a client's word; negative: for ever
   std::set<RequestId> leases;
   bool batch_last = false;  // the last grant was of the batch class
   bool outdated = false;    // its model's files or options changed: goes when it has drained

@@ -54,6 +54,14 @@ struct RequestPreempted {
   RequestId request;
 };
 
+// A client says how long a model that is in memory is to stay after its last use; negative: for ever. Holds
+// for the instance's life or until the next such word. The owner's word about the model and a pin stand above
+// it, and Settings::Residency::keep_alive_limit bounds it; an upstream's model is its upstream's.
+struct KeepAliveAsked {
+  ModelId model;
+  Duration keep_alive{};
+};
+
 // ---- from administrators; each ends in exactly one FinishJob, unless JobAbandoned comes first
 
 struct LoadWanted {
@@ -227,11 +235,11 @@ struct ShutdownBegan {
 };
 
 using Event =
-    std::variant<RequestArrived, RequestCancelled, AnswerBegan, LeaseReleased, RequestPreempted, LoadWanted,
-                 UnloadWanted, PinChanged, SwitchWanted, JobAbandoned, FootprintPredicted, WorkerTaken,
-                 LoadProgressed, LoadSucceeded, LoadFailed, WorkerExited, UpstreamYielded, UpstreamSeen,
-                 ReleaseMeasured, MemoryMeasured, StatesKept, ModelsChanged, SettingsChanged, DesiredRestored,
-                 TimerFired, ShutdownBegan>;
+    std::variant<RequestArrived, RequestCancelled, AnswerBegan, LeaseReleased, RequestPreempted,
+                 KeepAliveAsked, LoadWanted, UnloadWanted, PinChanged, SwitchWanted, JobAbandoned,
+                 FootprintPredicted, WorkerTaken, LoadProgressed, LoadSucceeded, LoadFailed, WorkerExited,
+                 UpstreamYielded, UpstreamSeen, ReleaseMeasured, MemoryMeasured, StatesKept, ModelsChanged,
+                 SettingsChanged, DesiredRestored, TimerFired, ShutdownBegan>;
 
 std::string_view name_of(const Event& event);
 

@@ -33,6 +33,7 @@ struct Artifact {
   std::filesystem::path projector;  // multimodal projector, may be empty
   Bytes size;                       // all parts together
   std::string fingerprint;
+  std::int64_t modified_s = 0;  // seconds since 1970; 0: not known
   bool operator==(const Artifact&) const = default;
 };
 

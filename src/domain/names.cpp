@@ -120,12 +120,12 @@ std::string_view to_string(DecisionKind kind) {
 std::string_view name_of(const Event& event) {
   return name_of(
       std::array<std::string_view, std::variant_size_v<Event>>{
-          "RequestArrived",     "RequestCancelled", "AnswerBegan",     "LeaseReleased",   "RequestPreempted",
-          "LoadWanted",         "UnloadWanted",     "PinChanged",      "SwitchWanted",    "JobAbandoned",
-          "FootprintPredicted", "WorkerTaken",      "LoadProgressed",  "LoadSucceeded",   "LoadFailed",
-          "WorkerExited",       "UpstreamYielded",  "UpstreamSeen",    "ReleaseMeasured", "MemoryMeasured",
-          "StatesKept",         "ModelsChanged",    "SettingsChanged", "DesiredRestored", "TimerFired",
-          "ShutdownBegan"},
+          "RequestArrived", "RequestCancelled",   "AnswerBegan",     "LeaseReleased",   "RequestPreempted",
+          "KeepAliveAsked", "LoadWanted",         "UnloadWanted",    "PinChanged",      "SwitchWanted",
+          "JobAbandoned",   "FootprintPredicted", "WorkerTaken",     "LoadProgressed",  "LoadSucceeded",
+          "LoadFailed",     "WorkerExited",       "UpstreamYielded", "UpstreamSeen",    "ReleaseMeasured",
+          "MemoryMeasured", "StatesKept",         "ModelsChanged",   "SettingsChanged", "DesiredRestored",
+          "TimerFired",     "ShutdownBegan"},
       event.index());
 }
 

@@ -27,6 +27,8 @@ struct Settings {
     // retrieval cannot start a switch. Empty: as many as fit.
     std::optional<int> max_loaded;
     Duration keep_alive = std::chrono::minutes(5);  // negative: for ever
+    // The longest stay that a client's own keep_alive can ask for; negative: for ever.
+    Duration keep_alive_limit = Duration(-1);
     bool operator==(const Residency&) const = default;
   } residency;
 

@@ -11,6 +11,7 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include "base/log.h"
+#include "http/session_exchange.h"
 
 namespace lm::http {
 namespace {
@@ -119,7 +120,7 @@ Task<void> Session::run() {
 Task<bool> Session::serve_one() {
   auto received = co_await receive();
   if (!received) co_return false;
-  Exchange exchange(*this, std::move(received->request));
+  SessionExchange exchange(*this, std::move(received->request));
   exchange.principal_ = received->visitor.principal;
   exchange.client_ = std::move(received->visitor.client);
   exchange.extra_headers_ = std::move(received->visitor.headers);
@@ -140,7 +141,7 @@ Task<bool> Session::serve_one() {
     co_await run_route(exchange, *route);
   }
   if (!exchange.keep_alive_ && !input_.empty()) unread_ = true;
-  co_return exchange.keep_alive_&& exchange.state_ == Exchange::State::kEnded && !gone_;
+  co_return exchange.keep_alive_&& exchange.state_ == SessionExchange::State::kEnded && !gone_;
 }
 
 Task<std::optional<Session::Received>> Session::receive() {
@@ -253,7 +254,7 @@ void Session::judge(Received& received) const {
   received.route = *route;
 }
 
-Task<void> Session::run_route(Exchange& exchange, const Route& route) {
+Task<void> Session::run_route(SessionExchange& exchange, const Route& route) {
   current_ = &exchange;
   watch();
   std::string thrown;

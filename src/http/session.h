@@ -20,6 +20,7 @@
 namespace lm::http {
 
 class Listener;
+class SessionExchange;
 
 // Shared by the server and its sessions; dies with the last of them.
 class ServerCore : public std::enable_shared_from_this<ServerCore> {
@@ -70,7 +71,7 @@ class Session : public std::enable_shared_from_this<Session> {
   boost::asio::cancellation_slot slot() { return signal_.slot(); }
 
  private:
-  friend class Exchange;
+  friend class SessionExchange;
   friend class RawStream;
 
   // A request as far as it was read, and what was decided about it before its body.
@@ -87,7 +88,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Task<std::expected<bool, Refusal>> receive_header(RequestParser& parser);
   Task<std::expected<bool, Refusal>> receive_body(RequestParser& parser);
   void judge(Received& received) const;
-  Task<void> run_route(Exchange& exchange, const Route& route);
+  Task<void> run_route(SessionExchange& exchange, const Route& route);
   Task<void> linger();
 
   void watch();
@@ -102,7 +103,7 @@ class Session : public std::enable_shared_from_this<Session> {
   boost::asio::cancellation_signal signal_;
   std::optional<boost::asio::steady_timer> end_poll_;
   std::string input_;  // received, not yet parsed
-  Exchange* current_ = nullptr;
+  SessionExchange* current_ = nullptr;
   bool turn_away_;         // too many connections
   bool idle_ = false;      // between requests
   bool gone_ = false;      // the client has left, or was cut off

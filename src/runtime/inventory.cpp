@@ -49,6 +49,7 @@ void look_at(Model& model) {
     model.problem = missing(model, "may not be read by this user");
   } else {
     if (model.artifact.size == Bytes()) model.artifact.size = Bytes(found.st_size);
+    model.artifact.modified_s = found.st_mtim.tv_sec;
   }
 }
 

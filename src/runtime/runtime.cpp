@@ -738,6 +738,10 @@ JobId Runtime::choose(ModelId model, std::string who) {
   return job;
 }
 
+void Runtime::keep_alive(ModelId model, Duration asked) {
+  impl_->loop.post(KeepAliveAsked{std::move(model), asked});
+}
+
 void Runtime::write_switches_with(ReportOf report_of) {
   impl_->report_of = std::move(report_of);
 }

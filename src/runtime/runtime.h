@@ -120,6 +120,9 @@ class Runtime {
   JobId pin(ModelId model, bool pinned);
   // Somebody chooses this model: its family gets the devices, and it is loaded.
   JobId choose(ModelId model, std::string who);
+  // A client says how long a loaded model is to stay after its last use; negative: for ever. What comes of it
+  // is the arbiter's to say (KeepAliveAsked).
+  void keep_alive(ModelId model, Duration asked);
   // The one who waited for the job has left.
   void abandon(JobId job);
 

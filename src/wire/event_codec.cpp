@@ -58,8 +58,9 @@ void describe(auto& f, Like<SamplingDefaults> auto& v) {
   f("top_k", top_k)("max_tokens", max_tokens);
 }
 void describe(auto& f, Like<Artifact> auto& v) {
-  auto& [path, projector, size, fingerprint] = v;
+  auto& [path, projector, size, fingerprint, modified_s] = v;
   f("path", path)("projector", projector)("size", size)("fingerprint", fingerprint);
+  f.later("modified_s", modified_s);
 }
 void describe(auto& f, Like<ModelPolicy> auto& v) {
   auto& [pinned, keep_alive, weight, priority] = v;
@@ -112,8 +113,9 @@ void describe(auto& f, Like<ProcessUse> auto& v) {
   f("instance", instance)("held", held)("reclaimable", reclaimable);
 }
 void describe(auto& f, Like<Settings::Residency> auto& v) {
-  auto& [mode, linger, max_loaded, keep_alive] = v;
+  auto& [mode, linger, max_loaded, keep_alive, keep_alive_limit] = v;
   f("mode", mode)("linger", linger)("max_loaded", max_loaded)("keep_alive", keep_alive);
+  f.later("keep_alive_limit", keep_alive_limit);
 }
 void describe(auto& f, Like<Settings::Scheduling> auto& v) {
   auto& [policy, quantum_min, quantum_factor, cap_interactive, cap_batch, wait_interactive, wait_batch, drain,
@@ -159,6 +161,10 @@ void describe(auto& f, Like<LeaseReleased> auto& v) {
 void describe(auto& f, Like<RequestPreempted> auto& v) {
   auto& [request] = v;
   f("request", request);
+}
+void describe(auto& f, Like<KeepAliveAsked> auto& v) {
+  auto& [model, keep_alive] = v;
+  f("model", model)("keep_alive", keep_alive);
 }
 void describe(auto& f, Like<LoadWanted> auto& v) {
   auto& [job, model, who, force] = v;

@@ -24,7 +24,8 @@ Model model() {
   m.aliases = {"qwen", "千问"};
   m.kind = ModelKind::kRerank;
   m.family = Family::kOllama;
-  m.artifact = {.path = "/m/a.gguf", .projector = "/m/p.gguf", .size = gib(3), .fingerprint = "f00"};
+  m.artifact = {
+      .path = "/m/a.gguf", .projector = "/m/p.gguf", .size = gib(3), .fingerprint = "f00", .modified_s = 7};
   m.remote = Remote{UpstreamId("ollama"), "qwen:7b"};
   m.load = {.context = 4096,
             .parallel = 2,
@@ -55,8 +56,11 @@ Model model() {
 
 Settings settings() {
   Settings s;
-  s.residency = {
-      .mode = ResidencyMode::kFit, .linger = milliseconds(1), .max_loaded = 3, .keep_alive = milliseconds(2)};
+  s.residency = {.mode = ResidencyMode::kFit,
+                 .linger = milliseconds(1),
+                 .max_loaded = 3,
+                 .keep_alive = milliseconds(2),
+                 .keep_alive_limit = milliseconds(9)};
   s.scheduling = {.policy = SchedulingPolicy::kFifo,
                   .quantum_min = milliseconds(3),
                   .quantum_factor = 7.7,
@@ -103,6 +107,7 @@ std::vector<Event> events() {
       AnswerBegan{r},
       LeaseReleased{r},
       RequestPreempted{r},
+      KeepAliveAsked{m, Duration(-1)},
       LoadWanted{job, m, "command line", true},
       UnloadWanted{job, m, "discord:1234", true, 1'700'000'000'000},
       UnloadWanted{job, std::nullopt, "x", false, 0},

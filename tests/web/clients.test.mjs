@@ -1,67 +1,23 @@
 // The daemon as people's programs see it. LLM_MANAGER, LLM_MANAGER_REAL_WORKER: set by ctest.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync, openSync } from "node:fs";
-import { homedir, tmpdir } from "node:os";
-import path from "node:path";
-import readline from "node:readline";
 import { after, before, describe, test } from "node:test";
 
 import Anthropic from "@anthropic-ai/sdk";
 import OpenAI from "openai";
 
+import { startDaemon } from "./daemon.mjs";
+
 const QUESTION = [{ role: "user", content: "What is the capital of France?" }];
-const cache = path.join(process.env.XDG_CACHE_HOME ?? path.join(homedir(), ".cache"), "llm-manager");
-
-function modelFile(kind, pattern) {
-  const folder = path.join(cache, kind);
-  const found = existsSync(folder) ? readdirSync(folder).filter((name) => pattern.test(name)) : [];
-  assert.ok(found.length > 0, `no model like ${pattern} in ${folder}: run scripts/bootstrap --test-models`);
-  return path.join(folder, found[0]);
-}
-
-function program(variable) {
-  const file = process.env[variable];
-  assert.ok(file && existsSync(file), `${variable} names no program: run these tests by ctest`);
-  return file;
-}
-
-let folder, daemon, base, openai, anthropic, model;
+let daemon, openai, anthropic, model;
 
 before(async () => {
-  const llama = modelFile("models", /tinyllama.*\.gguf$/);
-  model = path.basename(llama, ".gguf");
-  folder = mkdtempSync(path.join(tmpdir(), "lm-web-"));
-  mkdirSync(path.join(folder, "models"));
-  symlinkSync(llama, path.join(folder, "models", path.basename(llama)));
-  symlinkSync(modelFile("models-test", /^tiny-embed\.gguf$/), path.join(folder, "models", "tiny-embed.gguf"));
-  writeFileSync(path.join(folder, "llm_config.yaml"), "residency: {keep_alive: forever}\n");
-  const errors = openSync(path.join(folder, "stderr.log"), "a");
-  daemon = spawn(
-    program("LLM_MANAGER"),
-    ["serve", "--config", path.join(folder, "llm_config.yaml"), "--data", path.join(folder, "data"),
-      "--models", path.join(folder, "models"), "--listen", "127.0.0.1:0"],
-    { stdio: ["ignore", "pipe", errors],
-      env: { PATH: process.env.PATH, HOME: folder, LLM_MANAGER_WORKER: program("LLM_MANAGER_REAL_WORKER") } });
-  for await (const line of readline.createInterface({ input: daemon.stdout })) {
-    base = /^listening on (http:\/\/\S+)$/.exec(line)?.[1];
-    break;
-  }
-  assert.ok(base, `the daemon did not start: ${readFileSync(path.join(folder, "stderr.log"), "utf8")}`);
-  openai = new OpenAI({ baseURL: `${base}/v1`, apiKey: "none needed", maxRetries: 0 });
-  anthropic = new Anthropic({ baseURL: base, apiKey: "none needed", maxRetries: 0 });
+  daemon = await startDaemon("residency: {keep_alive: forever}\n");
+  model = daemon.model;
+  openai = new OpenAI({ baseURL: `${daemon.base}/v1`, apiKey: "none needed", maxRetries: 0 });
+  anthropic = new Anthropic({ baseURL: daemon.base, apiKey: "none needed", maxRetries: 0 });
 });
 
-after(async () => {
-  if (daemon) {
-    const ended = new Promise((resolve) => daemon.once("exit", (code) => resolve(code)));
-    daemon.kill("SIGTERM");
-    const code = await ended;
-    if (code !== 0) console.log(readFileSync(path.join(folder, "stderr.log"), "utf8"));
-    assert.equal(code, 0);
-  }
-  if (folder) rmSync(folder, { recursive: true });
-});
+after(() => daemon?.stop());
 
 describe("openai", () => {
   test("models.list and retrieve", async () => {

@@ -4,7 +4,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 folder=$1
 mkdir -p "$folder"
-cp "$here"/*.test.mjs "$here/package.json" "$here/package-lock.json" "$here/.npmrc" "$folder/"
+cp "$here"/*.mjs "$here/package.json" "$here/package-lock.json" "$here/.npmrc" "$folder/"
 stamp=$(sha256sum <"$here/package-lock.json")
 [[ -f $folder/node_modules/stamp && $(<"$folder/node_modules/stamp") == "$stamp" ]] && exit 0
 cd "$folder"

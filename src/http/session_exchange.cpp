@@ -1,4 +1,4 @@
-#include "http/exchange.h"
+#include "http/session_exchange.h"
 
 #include <algorithm>
 #include <charconv>
@@ -50,17 +50,19 @@ Task<Result<void>> RawStream::write(std::string_view bytes) {
   return session_->socket_->write({bytes}, session_->core_->limits.write_silence);
 }
 
-Exchange::Exchange(Session& session, Request request) : session_(session), request_(std::move(request)) {}
+SessionExchange::SessionExchange(Session& session, Request request)
+    : Exchange(std::move(request)), session_(session) {}
 
-boost::asio::any_io_executor Exchange::executor() const {
+boost::asio::any_io_executor SessionExchange::executor() const {
   return session_.core_->executor;
 }
 
-bool Exchange::client_gone() const {
+bool SessionExchange::client_gone() const {
   return session_.gone_;
 }
 
-std::string Exchange::make_head(int status, const Headers& headers, std::optional<std::uint64_t> length) {
+std::string SessionExchange::make_head(int status, const Headers& headers,
+                                       std::optional<std::uint64_t> length) {
   if (session_.core_->draining) keep_alive_ = false;
   std::string head;
   head.reserve(256);
@@ -83,12 +85,12 @@ std::string Exchange::make_head(int status, const Headers& headers, std::optiona
   return head;
 }
 
-void Exchange::add_header(std::string_view name, std::string_view value) {
+void SessionExchange::add_header(std::string_view name, std::string_view value) {
   LM_ASSERT(state_ == State::kOpen, "the head of an answer travels first");
   extra_headers_.set(name, value);
 }
 
-Task<Result<void>> Exchange::respond(Response response) {
+Task<Result<void>> SessionExchange::respond(Response response) {
   LM_ASSERT(state_ == State::kOpen, "an exchange is answered once");
   const bool bodiless = request_.method == Method::kHead || has_no_body(response.status);
   framing_ = bodiless ? Framing::kNone : Framing::kLength;
@@ -98,7 +100,7 @@ Task<Result<void>> Exchange::respond(Response response) {
   co_return co_await send(response.body, true);
 }
 
-Task<Result<void>> Exchange::fail(int status, Error error) {
+Task<Result<void>> SessionExchange::fail(int status, Error error) {
   Body body = session_.core_->error_body(error, request_);
   Response response{.status = status, .headers = {}, .body = std::move(body.text)};
   response.headers.add("Content-Type", body.content_type);
@@ -109,7 +111,7 @@ Task<Result<void>> Exchange::fail(int status, Error error) {
   return respond(std::move(response));
 }
 
-Result<void> Exchange::begin(int status, Headers headers) {
+Result<void> SessionExchange::begin(int status, Headers headers) {
   LM_ASSERT(state_ == State::kOpen, "an exchange is answered once");
   const auto length = content_length(headers);
   if (request_.method == Method::kHead || has_no_body(status)) {
@@ -134,27 +136,27 @@ Result<void> Exchange::begin(int status, Headers headers) {
 
 // The header alone, when the first piece is not at hand. What the socket does not take now goes with that
 // piece.
-void Exchange::flush_head() {
+void SessionExchange::flush_head() {
   if (state_ != State::kBegun || writing_ || head_.empty() || session_.gone_) return;
   if (const auto sent = session_.socket_->try_write({head_}); sent && *sent) head_.erase(0, **sent);
 }
 
-Task<Result<void>> Exchange::write(std::string_view bytes) {
+Task<Result<void>> SessionExchange::write(std::string_view bytes) {
   return send(bytes, false);
 }
 
-Task<Result<void>> Exchange::end(std::string_view last) {
+Task<Result<void>> SessionExchange::end(std::string_view last) {
   return send(last, true);
 }
 
-Result<void> Exchange::check_alive() const {
+Result<void> SessionExchange::check_alive() const {
   if (session_.gone_ || state_ == State::kFailed) {
     return lm::fail(ErrorCode::kCancelled, "the client has left", "client_gone");
   }
   return {};
 }
 
-Task<Result<void>> Exchange::send(std::string_view bytes, bool last) {
+Task<Result<void>> SessionExchange::send(std::string_view bytes, bool last) {
   LM_ASSERT(state_ == State::kBegun || state_ == State::kFailed,
             "an answer is begun before it is written, and ends once");
   LM_ASSERT(!writing_, "one writer at a time");
@@ -210,7 +212,7 @@ Task<Result<void>> Exchange::send(std::string_view bytes, bool last) {
   co_return sent;
 }
 
-RawStream Exchange::take_over() {
+RawStream SessionExchange::take_over() {
   LM_ASSERT(state_ == State::kOpen, "a connection is taken over before it is answered");
   state_ = State::kUpgraded;
   session_.stop_watching();
