@@ -22,6 +22,7 @@ struct ServeOptions {
   std::filesystem::path data;
   std::string log_level;
   std::filesystem::path record;
+  int lifeline = -1;  // of a daemon that a program has started for itself
 };
 struct ListOptions {};
 struct PsOptions {};
@@ -125,11 +126,10 @@ struct VersionOptions {};
 
 using Command =
     std::variant<ServeOptions, ListOptions, PsOptions, LoadOptions, SwitchOptions, UnloadOptions, PinOptions,
-                 ChatOptions, EmbedOptions, InspectOptions, PlanOptions, ExplainOptions, EventsOptions, TopOptions,
-                 DoctorOptions,
-                 LogsOptions, ConfigExampleOptions, ConfigCheckOptions, CompletionOptions, ModelNamesOptions,
-                 ReplayOptions, SimulateOptions, PullOptions, PullsOptions, RemoveOptions, PullChildOptions,
-                 VersionOptions>;
+                 ChatOptions, EmbedOptions, InspectOptions, PlanOptions, ExplainOptions, EventsOptions,
+                 TopOptions, DoctorOptions, LogsOptions, ConfigExampleOptions, ConfigCheckOptions,
+                 CompletionOptions, ModelNamesOptions, ReplayOptions, SimulateOptions, PullOptions,
+                 PullsOptions, RemoveOptions, PullChildOptions, VersionOptions>;
 
 struct Arguments {
   Command command;
