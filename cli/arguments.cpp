@@ -427,6 +427,8 @@ class Declaration {
         .add_option("--record", draft_.serve.record,
                     "Record every event there, for a bug report (instead of LLM_MANAGER_EVENT_LOG)")
         ->type_name("FILE");
+    // What the libraries say; no business of people.
+    serve.add_option("--lifeline", draft_.serve.lifeline)->group("")->check(CLI::Range(0, 1 << 20));
 
     command(app_, "doctor", kGroupSetUp, "Find what is wrong, and say what mends it; works without a daemon",
             "llm-manager doctor", []() -> Result<Command> { return DoctorOptions{}; });
@@ -629,6 +631,7 @@ void add_shapes(const CLI::App& app, const std::string& prefix, std::vector<Comm
                        .words = {},
                        .options = {}};
     for (const CLI::Option* option : sub->get_options()) {
+      if (option->get_group().empty()) continue;
       if (option->get_positional()) {
         const std::string type = option->get_type_name();
         using Takes = CommandShape::Takes;

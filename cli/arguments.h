@@ -22,6 +22,7 @@ struct ServeOptions {
   std::filesystem::path data;
   std::string log_level;
   std::filesystem::path record;
+  int lifeline = -1;  // of a daemon that a program has started for itself
 };
 struct ListOptions {};
 struct PsOptions {};

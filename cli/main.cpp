@@ -18,7 +18,8 @@ lm::cli::Outcome<void> serve(const lm::cli::ServeOptions& options) {
                                       .models = options.models,
                                       .data = options.data,
                                       .log_level = options.log_level,
-                                      .record = options.record});
+                                      .record = options.record,
+                                      .lifeline = options.lifeline});
   if (served) return {};
   lm::cli::Failure failure = lm::cli::failure_of(served.error().error);
   failure.code = served.error().code == lm::app::NotStarted::kWrongSettings ? lm::cli::ExitCode::kUsage

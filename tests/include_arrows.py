@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reads the includes of src/, cli/ and engine/ and says which of them point against the order of the rooms
+"""Reads the includes of src/, cli/, client/, include/ and engine/ and says which of them point against the order of the rooms
 (docs/architecture.md), and a few other things that are easier kept by a machine than by promises.
 
   include_arrows.py ROOT               one line for each breach; exit code 1 if there is one
@@ -18,7 +18,9 @@ ORDER = [["app"], ["api"], ["chat"], ["runtime", "simulate"], ["backend", "probe
 LEVEL = {room: len(ORDER) - i for i, rooms in enumerate(ORDER) for room in rooms}
 
 # Outside of src/: which rooms each may see.
-OUTSIDE = {"cli": {"app", "hub", "simulate", "http", "os", "config", "base"}, "engine": {"wire", "os", "domain", "base"}}
+OUTSIDE = {"cli": {"app", "hub", "simulate", "http", "os", "config", "base"},
+           "client": {"chat", "http", "os", "config", "base"}, "python": set(), "include": set(),
+           "engine": {"wire", "os", "domain", "base"}}
 
 CORE_MAY_SEE_OF_BASE = {"result.h", "error.h", "bytes.h", "strong_id.h", "assert.h", "time.h"}
 CORE_FORBIDDEN = re.compile(
@@ -123,7 +125,7 @@ def style_breaches(source):
 
 
 def sources_of(root):
-    for top in ("src", "cli", "engine", "tests", "bench"):
+    for top in ("src", "cli", "client", "python", "include", "engine", "tests", "bench"):
         for path in sorted((root / top).rglob("*")):
             if path.suffix in (".cpp", ".h") and "node_modules" not in path.parts:
                 yield Source(root, path)
@@ -173,6 +175,8 @@ PLANTED = [
     ("src/runtime/planted.cpp", "#include <boost/json.hpp>\n", "raw JSON stays in"),
     ("src/backend/planted.cpp", "#include <llama.h>\n", "links no engine"),
     ("cli/planted.cpp", '#include "runtime/runtime.h"\n', "cli sees runtime"),
+    ("client/planted.cpp", '#include "runtime/runtime.h"\n', "client sees runtime"),
+    ("include/llm_manager/planted.h", '#include "base/result.h"\n', "include sees base"),
     ("engine/worker/planted.cpp", '#include "http/server.h"\n', "engine sees http"),
     ("src/attic/planted.cpp", '#include "base/time.h"\n', "room attic has no place"),
     ("src/os/planted.cpp", "\n" * (MOST_LINES + 1), "lines;"),
@@ -188,7 +192,7 @@ class SelfTest(unittest.TestCase):
     def setUp(self):
         self.copy = pathlib.Path(tempfile.mkdtemp(prefix="lm-arrows-"))
         self.addCleanup(shutil.rmtree, self.copy)
-        for top in ("src", "cli", "engine", "tests", "bench"):
+        for top in ("src", "cli", "client", "python", "include", "engine", "tests", "bench"):
             shutil.copytree(self.root / top, self.copy / top, ignore=shutil.ignore_patterns("node_modules", "__pycache__"))
 
     def test_each_planted_breach_is_found(self):

@@ -11,6 +11,9 @@ debian_packages=(
   python3-flask
 )
 
+# What the Python module is built with and tested with (scripts/bootstrap --python).
+python_packages=(python3-dev python3-numpy python3-yaml)
+
 missing_packages() {
   local package
   for package in "$@"; do

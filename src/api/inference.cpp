@@ -51,6 +51,11 @@ constexpr Endpoint kEndpoints[] = {
     {"/v1/responses", "input"},
     {"/v1/messages", "messages"},
     {"/v1/messages/count_tokens", "messages"},
+    {"/v1/chat/completions/input_tokens", "messages"},
+    // The worker's own: the tokens of a text, the text of tokens, the prompt that messages become.
+    {"/tokenize", "content"},
+    {"/detokenize", "tokens"},
+    {"/apply-template", "messages"},
 };
 
 constexpr Endpoint kOllamasOwn[] = {
@@ -157,6 +162,8 @@ class Inference {
     if (!scan) co_return co_await end_with(exchange, scan.error());
     auto model = runtime_.catalog().resolve(scan->model.value_or(""), endpoint_.kind);
     if (!model) co_return co_await end_with(exchange, model.error());
+    if (is_upstreams(*model) && !endpoint_.path.starts_with("/v1/"))
+      co_return co_await end_with(exchange, not_offered(*model));
     // Others may know more ways to ask.
     if (!scan->asks && !is_upstreams(*model)) co_return co_await end_with(exchange, nothing_asked());
     if (auto wrong = wrong_kind(*model)) co_return co_await end_with(exchange, *std::move(wrong));
@@ -222,6 +229,15 @@ class Inference {
             .message = fmt::format("the body has no \"{}\"", endpoint_.question),
             .reason = "missing_field",
             .fields = {{"param", std::string(endpoint_.question)}},
+            .retry_after = {}};
+  }
+
+  Error not_offered(const ModelId& id) const {
+    return {.code = ErrorCode::kUnimplemented,
+            .message =
+                fmt::format("{} is no local model: {} asks the tokenizer of one", id.str(), endpoint_.path),
+            .reason = "not_offered",
+            .fields = {{"param", "model"}},
             .retry_after = {}};
   }
 

@@ -2,6 +2,8 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <fcntl.h>
+#include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
@@ -18,6 +20,7 @@
 #include "config/sources.h"
 #include "http/server.h"
 #include "os/file.h"
+#include "os/lifeline.h"
 #include "os/program_text.h"
 #include "os/signals.h"
 #include "runtime/runtime.h"
@@ -27,6 +30,9 @@ namespace {
 
 namespace asio = boost::asio;
 namespace fs = std::filesystem;
+
+// Private daemons of one user at a time.
+constexpr int kMostPrivate = 1000;
 
 // How long running answers may go on after SIGTERM; a second signal ends them at once.
 constexpr Duration kDrain = std::chrono::seconds(10);
@@ -79,6 +85,40 @@ std::string_view level_name(config::LogLevel level) {
   return "info";
 }
 
+struct Home {
+  os::Folders folders;
+  os::LockFile lock;
+};
+
+Result<Home> take_home(os::Folders folders) {
+  LM_TRY_VOID(os::make_private_folders(folders.data));
+  auto lock = os::LockFile::acquire(folders.data / "lock");
+  if (!lock) {
+    return fail(
+        std::move(lock).error().with_context(fmt::format("another daemon uses {}", folders.data.string())));
+  }
+  return Home{std::move(folders), *std::move(lock)};
+}
+
+// The first private folder that nobody uses, so that what was learned in it is found again.
+Result<Home> take_private_home(const os::Folders& folders) {
+  for (int number = 0; number < kMostPrivate; ++number) {
+    const std::string name = std::to_string(number);
+    os::Folders one = folders.with_data(folders.data / "private" / name);
+    one.runtime = folders.runtime / "private" / name;
+    auto home = take_home(std::move(one));
+    if (home || home.error().reason != "locked") return home;
+  }
+  return fail(ErrorCode::kResourceExhausted,
+              fmt::format("{} private daemons run already for this user", kMostPrivate), "too_many_daemons");
+}
+
+// The log's file goes on.
+void silence_standard_error() {
+  const os::UniqueFd nowhere(::open("/dev/null", O_WRONLY | O_CLOEXEC));
+  if (nowhere) ::dup2(nowhere.get(), STDERR_FILENO);
+}
+
 // Beside us, unless somebody names another one (tests, packagers).
 Result<fs::path> find_worker() {
   if (const char* named = std::getenv("LLM_MANAGER_WORKER")) return fs::path(named);
@@ -113,11 +153,17 @@ class Daemon {
         options_(options),
         address_(std::move(address)),
         signals_(executor),
+        socket_(places.run / "daemon.sock"),
         runtime_(executor, clock_, std::move(places), std::move(config),
-                 [this] { return read_configuration(options_.config); }) {}
+                 [this] { return reread_configuration(); }) {}
 
   // An error where it could not start.
   Task<Result<void>> live() {
+    if (is_private()) {
+      auto held = os::Lifeline::hold(executor_, os::UniqueFd(options_.lifeline), [this] { be_orphaned(); });
+      LM_CO_TRY(auto lifeline, std::move(held));
+      lifeline_.emplace(std::move(lifeline));
+    }
     runtime_.write_switches_with(api::switch_report);
     LM_CO_TRY_VOID(co_await runtime_.start());
     if (auto listening = open_doors(); !listening) {
@@ -125,7 +171,11 @@ class Daemon {
       co_return listening;
     }
     co_await attend_signals();
-    log::info("stopping: running answers may end within {:.0f} s", seconds(kDrain));
+    if (orphaned_) {
+      log::info("stopping: whoever this daemon was started for has gone");
+    } else {
+      log::info("stopping: running answers may end within {:.0f} s", seconds(kDrain));
+    }
     co_await close_doors();
     log::info("stopped");
     co_return Result<void>();
@@ -141,18 +191,45 @@ class Daemon {
     api::add_pull_routes(router, runtime_);
     api::add_status_routes(router, runtime_, facts_);
     server_.emplace(executor_, std::move(router), server_options(config));
-    auto bound = server_->listen_tcp(address_.host, address_.port);
-    if (!bound) return fail(std::move(bound).error());
-    facts_.listening = {"http://" + *bound};
+    LM_TRY(const std::string listening, listen());
+    facts_.listening = {listening};
     facts_.started_at = clock_.now();
     log::info("llm-manager {} with engine {}, {} models", version(), runtime_.engine(),
               runtime_.catalog().models().size());
     // Reading options, YAML and model folders is over: half of the resident memory was code that ran once.
     if (const auto released = os::release_program_text(); !released)
       log::debug("code that only the start needed stays in memory: {}", released.error().message);
-    fmt::print("listening on http://{}\n\n{}", *bound, next_steps("http://" + *bound, runtime_.catalog()));
+    fmt::print("listening on {}\n", listening);
+    if (!is_private()) fmt::print("\n{}", next_steps(listening, runtime_.catalog()));
     std::fflush(stdout);
+    if (is_private()) silence_standard_error();
     return {};
+  }
+
+  // The address, as people write it.
+  Result<std::string> listen() {
+    if (is_private()) {
+      LM_TRY_VOID(os::check_socket_path(socket_));
+      LM_TRY_VOID(server_->listen_unix(socket_));
+      return "unix:" + socket_.string();
+    }
+    LM_TRY(const std::string bound, server_->listen_tcp(address_.host, address_.port));
+    return "http://" + bound;
+  }
+
+  bool is_private() const { return options_.lifeline >= 0; }
+
+  void be_orphaned() {
+    orphaned_ = true;
+    signals_.close();
+  }
+
+  Result<config::Loaded> reread_configuration() const {
+    if (options_.config == "-") {
+      return fail(ErrorCode::kFailedPrecondition,
+                  "it came by standard input, which cannot be read a second time", "not_a_file");
+    }
+    return read_configuration(options_.config);
   }
 
   Task<> attend_signals() {
@@ -174,8 +251,8 @@ class Daemon {
     Latch no_more_signals(executor_);
     asio::co_spawn(executor_, hear_impatience(),
                    [no_more_signals](std::exception_ptr) mutable { no_more_signals.open(); });
-    co_await runtime_.stop(kDrain);
-    co_await server_->stop(std::chrono::seconds(1));
+    co_await runtime_.stop(orphaned_ ? Duration() : kDrain);
+    co_await server_->stop(orphaned_ ? Duration() : std::chrono::seconds(1));
     signals_.close();
     co_await no_more_signals.wait(std::chrono::seconds(1));
   }
@@ -193,9 +270,12 @@ class Daemon {
   Address address_;
   SteadyClock clock_;
   os::SignalEvents signals_;
+  std::filesystem::path socket_;  // of a private daemon
+  bool orphaned_ = false;
   runtime::Runtime runtime_;
   api::DaemonFacts facts_{.version = std::string(version()), .listening = {}, .started_at = {}};
   std::optional<http::Server> server_;
+  std::optional<os::Lifeline> lifeline_;
 };
 
 }  // namespace
@@ -209,35 +289,32 @@ std::expected<void, NotStarted> serve(const ServeOptions& options) {
   auto address = parse_listen(options.listen.empty() ? loaded->config.server.listen : options.listen);
   if (!address) return std::unexpected(NotStarted{NotStarted::kWrongSettings, std::move(address).error()});
 
-  auto folders = os::Folders::standard();
-  if (!folders) return cannot_start(std::move(folders).error());
-  if (!options.data.empty()) folders = folders->with_data(fs::absolute(options.data));
+  auto standard = os::Folders::standard();
+  if (!standard) return cannot_start(std::move(standard).error());
+  if (!options.data.empty()) standard = standard->with_data(fs::absolute(options.data));
   auto worker = find_worker();
   if (!worker) return cannot_start(std::move(worker).error());
-  if (auto made = os::make_private_folders(folders->data); !made)
-    return cannot_start(std::move(made).error());
-  auto lock = os::LockFile::acquire(folders->data / "lock");
-  if (!lock) {
-    return cannot_start(
-        std::move(lock).error().with_context(fmt::format("another daemon uses {}", folders->data.string())));
-  }
+  auto home = options.lifeline >= 0 ? take_private_home(*standard) : take_home(*standard);
+  if (!home) return cannot_start(std::move(home).error());
+  const os::Folders& folders = home->folders;
   const fs::path log_file =
-      loaded->config.log.file.empty() ? folders->data / "llm-manager.log" : fs::path(loaded->config.log.file);
+      loaded->config.log.file.empty() ? folders.data / "llm-manager.log" : fs::path(loaded->config.log.file);
   if (auto opened = log::open(
           options.log_level.empty() ? level_name(loaded->config.log.level) : options.log_level, log_file);
       !opened) {
     return cannot_start(std::move(opened).error());
   }
-  if (lock->left_by())
+  if (const auto left_by = home->lock.left_by())
     log::warning("the last daemon (process {}) did not end by itself; what it left behind is cleared",
-                 *lock->left_by());
+                 *left_by);
   os::ignore_broken_pipes();
 
-  runtime::Places places{.data = folders->data,
-                         .run = folders->runtime,
+  // What takes minutes to import is shared by all private daemons.
+  runtime::Places places{.data = folders.data,
+                         .run = folders.runtime,
                          .worker = *worker,
                          .importer = worker->parent_path() / "llm-importer",
-                         .imports = folders->data / "imported",
+                         .imports = standard->data / "imported",
                          .log_file = log_file,
                          .model_folders = {},
                          .recording = options.record};
@@ -247,7 +324,7 @@ std::expected<void, NotStarted> serve(const ServeOptions& options) {
   if (const char* visible = std::getenv("CUDA_VISIBLE_DEVICES")) places.visible_cuda = visible;
   for (const fs::path& folder : options.models) places.model_folders.push_back(fs::absolute(folder));
   // What `scripts/bootstrap` and `pull` fetch lies here.
-  places.fetched = folders->cache / "models";
+  places.fetched = folders.cache / "models";
 
   asio::io_context context(1);
   Result<void> lived;

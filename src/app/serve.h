@@ -12,12 +12,17 @@
 namespace lm::app {
 
 struct ServeOptions {
-  std::filesystem::path config;               // empty: the search path
+  std::filesystem::path config;               // empty: the search path; "-": standard input
   std::string listen;                         // "HOST:PORT"; empty: the configuration's
   std::vector<std::filesystem::path> models;  // model folders beside the configuration's
   std::filesystem::path data;                 // empty: the user's data folder
   std::string log_level;                      // empty: the configuration's
   std::filesystem::path record;               // the event log; empty: LLM_MANAGER_EVENT_LOG, else none
+  // The lifeline of a daemon that a program has started for itself: a descriptor whose other end that program
+  // holds. It then keeps its state in the first folder of DATA/private that nobody uses, listens on a Unix
+  // socket of its own ("listening on unix:PATH"), is silent on standard error from then on, and ends when the
+  // other end is closed; answers are cut then, since nobody is left to read them. -1: it is everybody's.
+  int lifeline = -1;
 };
 
 // Why it could not start, and the exit code that says so to scripts.

@@ -82,7 +82,11 @@ Result<Sources> find_sources(const std::optional<std::filesystem::path>& chosen,
   Sources sources{
       .config = {}, .dotenv = {}, .environment = std::move(environment), .working_folder = working_folder};
   std::optional<std::filesystem::path> file;
-  if (chosen) {
+  if (chosen && *chosen == "-") {
+    // Relative paths in it start from where we are.
+    LM_TRY(std::string text, read_text("/dev/stdin", kLargestFile));
+    sources.config = SourceText{.path = working_folder / "(standard input)", .text = std::move(text)};
+  } else if (chosen) {
     file = (working_folder / *chosen).lexically_normal();
     std::error_code error;
     if (!std::filesystem::exists(*file, error)) {

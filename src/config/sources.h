@@ -20,7 +20,7 @@ std::map<std::string, std::string> process_environment();
 std::vector<std::filesystem::path> search_path(const std::filesystem::path& working_folder,
                                                const std::map<std::string, std::string>& environment);
 
-// `chosen` (--config) must be there: kNotFound, reason "config_not_found". Otherwise the search path; finding
+// `chosen` (--config) "-" is standard input, read once; else it must be there: kNotFound, reason "config_not_found". Otherwise the search path; finding
 // none is fine. The .env files are the ones beside the configuration and in the working folder, in that
 // order. A file that is there and cannot be read is an error that names it.
 Result<Sources> find_sources(const std::optional<std::filesystem::path>& chosen,

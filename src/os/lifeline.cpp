@@ -1,0 +1,32 @@
+#include "os/lifeline.h"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <utility>
+
+#include "os/system_error.h"
+
+namespace lm::os {
+
+namespace asio = boost::asio;
+
+Result<Lifeline> Lifeline::hold(asio::any_io_executor executor, UniqueFd end, std::function<void()> on_cut) {
+  // The daemon's own children must not hold it as well.
+  if (::fcntl(end.get(), F_SETFD, FD_CLOEXEC) != 0)
+    return fail(system_error(errno, "holding on to the lifeline"));
+  asio::posix::stream_descriptor descriptor(executor);
+  boost::system::error_code error;
+  descriptor.assign(end.get(), error);
+  if (error) {
+    return fail(ErrorCode::kInvalidArgument, "the lifeline is no descriptor that can be waited for",
+                "bad_lifeline");
+  }
+  end.release();
+  descriptor.async_wait(asio::posix::stream_descriptor::wait_read,
+                        [on_cut = std::move(on_cut)](const boost::system::error_code& failed) {
+                          if (failed != asio::error::operation_aborted) on_cut();
+                        });
+  return Lifeline(std::move(descriptor));
+}
+
+}  // namespace lm::os
