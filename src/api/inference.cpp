@@ -26,6 +26,18 @@ constexpr Duration kDeathIsSeen = std::chrono::milliseconds(250);
 // An upstream may have to load its model before the first byte; one that is silent in the middle has hung.
 constexpr Duration kUpstreamFirstByte = std::chrono::minutes(10);
 constexpr Duration kUpstreamSilence = std::chrono::minutes(5);
+// The embeddings of a few thousand texts.
+constexpr std::size_t kLongestAnswer = std::size_t{256} << 20;
+
+// Whether these events of a stream, in the words of OpenAI's or Anthropic's API, are its last. Read as text:
+// a model that writes such words in an answer writes their quotes escaped.
+bool tells_end(std::string_view events) {
+  constexpr std::string_view kWords[] = {"data: [DONE]",          "data:[DONE]",       "\"finish_reason\":\"",
+                                         "\"finish_reason\": \"", "\"message_stop\"",  "response.completed\"",
+                                         "response.incomplete\"", "response.failed\"", "\"error\":"};
+  return std::ranges::any_of(
+      kWords, [&](std::string_view word) { return events.find(word) != std::string_view::npos; });
+}
 
 // Counting the tokens of a prompt reads no model.
 constexpr Duration kCountLimit = std::chrono::seconds(5);
@@ -196,7 +208,7 @@ class Inference {
       lease->release();
       co_return static_cast<void>(co_await exchange.respond({.status = 200, .headers = {}, .body = {}}));
     }
-    if (is_upstreams(lease->model())) co_return co_await ask_upstream(exchange, *lease);
+    if (is_upstreams(lease->model())) co_return co_await ask_upstream(exchange, *lease, scan->stream);
     auto answered = co_await pass_on(exchange, *lease, so_far ? &*so_far : nullptr);
     // Others had their turn, or have it now: it goes on in the model's next.
     while (!answered && !is_client_side(answered.error()) && lease->preempted()) {
@@ -413,13 +425,49 @@ class Inference {
         {.status = status, .headers = std::move(headers), .body = std::move(body)});
   }
 
+  // What a server of others calls an answer has to be one: whole, and of the kind that was asked for.
+  Task<Result<void>> pass_upstreams(http::Exchange& exchange, http::ClientResponse response,
+                                    const runtime::Lease& lease, bool stream) {
+    if (endpoint_.native) co_return co_await pass_back(exchange, std::move(response), lease);
+    const std::string type(response.headers().get("Content-Type").value_or("no type"));
+    const bool events = type.starts_with("text/event-stream");
+    if (events != stream || (!events && type.find("json") == std::string::npos))
+      co_return fail(ErrorCode::kUnavailable, fmt::format("what came is {}", type.substr(0, 60)),
+                     "bad_upstream");
+    if (events) {
+      bool ended = false;
+      constexpr std::size_t kLongestWord = 32;
+      const auto observe = [this, &lease, &ended, first = true,
+                            late = std::string()](std::string_view piece) mutable {
+        if (!piece.starts_with(':') && std::exchange(first, false)) runtime_.answer_began(lease);
+        late += piece;
+        ended = ended || tells_end(late);
+        if (late.size() > kLongestWord) late.erase(0, late.size() - kLongestWord);
+      };
+      LM_CO_TRY_VOID(co_await relay_events(std::move(response), exchange, observe));
+      if (!ended)
+        co_return fail(ErrorCode::kUnavailable, "its stream ended before the answer did", "bad_upstream");
+      co_return co_await exchange.end();
+    }
+    const int status = response.status();
+    http::Headers headers = http::end_to_end_headers(response.headers());
+    headers.erase("Content-Length");
+    LM_CO_TRY(std::string body, co_await response.read_all(kLongestAnswer));
+    if (const auto whole = scan_request(body); !whole)
+      co_return fail(ErrorCode::kUnavailable,
+                     fmt::format("what came is no answer: {}", whole.error().message), "bad_upstream");
+    runtime_.answer_began(lease);
+    co_return co_await exchange.respond(
+        {.status = status, .headers = std::move(headers), .body = std::move(body)});
+  }
+
   bool is_upstreams(const ModelId& id) const {
     const Model* model = runtime_.catalog().find(id);
     return model != nullptr && model->remote.has_value();
   }
 
   // The same way, to a server that is not ours: under its own name of the model, with its key.
-  Task<> ask_upstream(http::Exchange& exchange, runtime::Lease& lease) {
+  Task<> ask_upstream(http::Exchange& exchange, runtime::Lease& lease, bool stream) {
     const std::string upstream = runtime_.catalog().find(lease.model())->remote->upstream.str();
     const auto route = runtime_.upstream(lease.model());
     if (!route || !route->client) {
@@ -438,8 +486,9 @@ class Inference {
                       : route->prefix + std::string(endpoint_.path.substr(std::string_view("/v1").size())),
         .headers = headers_for_worker(exchange.request().headers),
         .body = *std::move(body),
-        .interruption = std::make_shared<http::Interruption>()};
-    exchange.take_body();  // it was copied: not held twice while the answer runs
+        .interruption = std::make_shared<http::Interruption>(),
+        .repeatable = true};  // as a worker's: a llama-server may be behind it, too
+    exchange.take_body();     // it was copied: not held twice while the answer runs
     for (const http::Header& field : route->headers) forward.headers.set(field.name, field.value);
     lease.on_cut([interruption = forward.interruption] { interruption->interrupt(); });
     auto response = co_await route->client->send(
@@ -449,7 +498,7 @@ class Inference {
     if (response && response->status() >= 400) {
       answered = co_await pass_refusal(exchange, *std::move(response), route->headers);
     } else if (response) {
-      answered = co_await pass_back(exchange, *std::move(response), lease);
+      answered = co_await pass_upstreams(exchange, *std::move(response), lease, stream);
     } else {
       answered = fail(std::move(response).error());
     }

@@ -387,6 +387,15 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
                        .took = took});
   }
 
+  Task<> load_also(std::shared_ptr<Impl> self, Watched* one, InstanceId instance, Generation generation,
+                   Model model) {
+    const Busy busy(*one);
+    const auto loaded = co_await one->server->load(model.remote->name, options.load_limit);
+    look_at_once(*one);
+    post(UpstreamLoaded{instance, generation, model.id,
+                        loaded ? std::nullopt : std::optional(loaded.error())});
+  }
+
   Task<> evict(std::shared_ptr<Impl> self, Watched* one, EvictUpstream command) {
     const Busy busy(*one);
     const auto yielded = co_await one->server->yield(command.limit);
@@ -591,20 +600,34 @@ void Upstreams::look_at(const UpstreamId& id) {
   if (auto* one = impl_->find(id)) impl_->look_at_once(*one);
 }
 
+namespace {
+
+Error not_configured(const Model& model) {
+  return {.code = ErrorCode::kNotFound,
+          .message = fmt::format("{} belongs to no upstream that is configured", model.id.str()),
+          .reason = "model_not_found",
+          .fields = {},
+          .retry_after = {}};
+}
+
+}  // namespace
+
 void Upstreams::load(InstanceId instance, Generation generation, const Model& model) {
   auto* one = model.remote ? impl_->find(model.remote->upstream) : nullptr;
   if (one == nullptr) {
-    impl_->post(
-        LoadFailed{instance,
-                   generation,
-                   {.code = ErrorCode::kNotFound,
-                    .message = fmt::format("{} belongs to no upstream that is configured", model.id.str()),
-                    .reason = "model_not_found",
-                    .fields = {},
-                    .retry_after = {}}});
+    impl_->post(LoadFailed{instance, generation, not_configured(model)});
     return;
   }
   impl_->gate.start(impl_->load(impl_, one, instance, generation, model.remote->name));
+}
+
+void Upstreams::load_also(InstanceId instance, Generation generation, const Model& model) {
+  auto* one = model.remote ? impl_->find(model.remote->upstream) : nullptr;
+  if (one == nullptr) {
+    impl_->post(UpstreamLoaded{instance, generation, model.id, not_configured(model)});
+    return;
+  }
+  impl_->gate.start(impl_->load_also(impl_, one, instance, generation, model));
 }
 
 void Upstreams::evict(EvictUpstream command) {

@@ -85,6 +85,8 @@ class Upstreams {
 
   // LoadProgressed, then LoadSucceeded or LoadFailed.
   void load(InstanceId instance, Generation generation, const Model& model);
+  // UpstreamLoaded, within the same limit. `model` is of an upstream that has the devices already.
+  void load_also(InstanceId instance, Generation generation, const Model& model);
   // UpstreamYielded, within the command's limit and what one question may take.
   void evict(EvictUpstream command);
   // Not before the command says. What its processes still hold, on top of what they hold without a model:

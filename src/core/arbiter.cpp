@@ -210,7 +210,11 @@ void Arbiter::on(const LoadWanted& e) {
   entry->pin_rests = false;
   if (seat->state() == InstanceState::kReady) {
     seat->instance->last_used = now_;
-    return emit(FinishJob{e.job, std::nullopt, {.changed = false}});
+    if (seat == entry || has_in_memory(*seat, *entry))
+      return emit(FinishJob{e.job, std::nullopt, {.changed = false}});
+    decide(DecisionKind::kLoad, e.model,
+           fmt::format("{} loads it: {} chose it", told_as(*seat).str(), e.who));
+    emit(LoadAtUpstream{seat->instance->id, seat->instance->generation, e.model});
   }
   if (seat->state() == InstanceState::kFailed) {
     // Somebody insists: the back-off is over, and what was only predicted is predicted anew.

@@ -105,6 +105,7 @@ class Arbiter {
   void on(const LoadFailed& e);
   void on(const WorkerExited& e);
   void on(const UpstreamYielded& e);  // arbiter_families.cpp
+  void on(const UpstreamLoaded& e);   // arbiter_families.cpp
   void on(const UpstreamSeen& e);     // arbiter_families.cpp
   void on(const ReleaseMeasured& e);
   void on(const MemoryMeasured& e);
@@ -165,6 +166,7 @@ class Arbiter {
   bool wait_for_devices(Entry& entry, const std::vector<Entry*>& rivals);
   bool make_way(Entry& entry, const std::vector<Entry*>& rivals);
   bool is_switching_to(const Entry& entry) const;
+  bool has_released(const Entry& entry) const;
   void leave_switch(const Entry& entry);
   void ask_again(Entry& seat);
   void choose_remote(const Entry& entry);
@@ -248,6 +250,9 @@ class Arbiter {
   Contender contender(const Entry& entry) const;
   Duration age_cap(PriorityClass priority) const;
   Duration keep_alive(const Entry& entry) const;
+  // Whether the upstream behind `seat` says that it has this model of its in memory; one that tells nothing
+  // has what was chosen last.
+  bool has_in_memory(const Entry& seat, const Entry& entry) const;
   // For how long others wait before a turn that has served its batch ends for them.
   Duration quantum() const;
   Duration back_off(const Entry& entry) const;

@@ -25,6 +25,12 @@ bool is_coming(InstanceState state) {
          state == InstanceState::kLoading;
 }
 
+std::string names_of(const std::vector<Resident>& residents) {
+  std::string names;
+  for (const Resident& resident : residents) names += (names.empty() ? "" : ", ") + resident.name;
+  return names.empty() ? "a model" : names;
+}
+
 bool is_going(InstanceState state) {
   return state == InstanceState::kDraining || state == InstanceState::kStopping ||
          state == InstanceState::kReclaiming;
@@ -81,9 +87,15 @@ std::string Arbiter::wanted_by(const Entry& entry) const {
 // For a load that other families stand in the way of. True where the devices are as good as its own: nobody
 // overtakes it any more.
 bool Arbiter::wait_for_devices(Entry& entry, const std::vector<Entry*>& rivals) {
+  // One that keeps its memory is told of together with what the others gave back.
+  const bool others_go = is_switching_to(entry) && std::ranges::any_of(rivals, [](const Entry* rival) {
+                           return is_charged(rival->state()) && is_going(rival->state());
+                         });
   for (Entry* rival : rivals) {
     if (!rival->stuck || is_charged(rival->state())) continue;
-    if (now_ >= rival->stuck_until && rival->state() != InstanceState::kQueued) {
+    if (others_go) return true;
+    const bool asked = is_switching_to(entry) && has_released(*rival);
+    if (!asked && now_ >= rival->stuck_until && rival->state() != InstanceState::kQueued) {
       ask_again(*rival);
       continue;
     }
@@ -145,6 +157,13 @@ bool Arbiter::make_way(Entry& entry, const std::vector<Entry*>& rivals) {
                          switch_->to_model.str()));
   }
   return true;
+}
+
+// Whether the change under way has its report already.
+bool Arbiter::has_released(const Entry& entry) const {
+  return switch_ && std::ranges::any_of(switch_->released, [&](const Switch::Release& release) {
+           return release.model == told_as(entry);
+         });
 }
 
 // Whether the change under way gives the devices to its family.
@@ -280,6 +299,15 @@ void Arbiter::on(const UpstreamYielded& e) {
   await_release(*seat);
 }
 
+// Whoever waited for this model of an upstream that has the devices is told.
+void Arbiter::on(const UpstreamLoaded& e) {
+  Entry* seat = find(e.instance, e.generation);
+  if (seat == nullptr || seat->state() != InstanceState::kReady) return;  // its next load ends their wait
+  if (!e.error && contends(*seat) && is_chosen(*seat)) selected_.model = e.model;
+  for (const Waiter& waiter : backlog_.take_jobs_named(seat->model.id, e.model))
+    emit(FinishJob{waiter.job, e.error, {.changed = !e.error}});
+}
+
 void Arbiter::on(const UpstreamSeen& e) {
   Entry* seat = find(seat_id(e.upstream));
   if (seat == nullptr || !seat->listed || shutdown_) return;
@@ -343,7 +371,7 @@ void Arbiter::adopt(Entry& seat) {
   enter(seat, Trigger::kFound);
   if (!seat.residents.empty() && !seat.stuck)
     decide(DecisionKind::kLoad, seat.model.id,
-           fmt::format("{} holds {} by itself", told_as(seat).str(), seat.residents.front().name));
+           fmt::format("{} has {} in memory", told_as(seat).str(), names_of(seat.residents)));
 }
 
 // Others' models outlive us: a seat is left as it is.
@@ -368,7 +396,10 @@ void Arbiter::let_go(Entry& seat) {
 void Arbiter::note_release(Entry& entry, const ReleaseReport& report) {
   if (entry.is_seat()) {
     // What cannot be measured blocks nobody: whoever loads next counts on the bytes that are seen to be free.
-    if (report.outcome != ReleaseOutcome::kClings) {
+    // Nor does who has no way to give it back: its memory is a stranger's, as it was before it was first
+    // used.
+    const auto& yield_error = entry.instance->yield_error;
+    if (report.outcome != ReleaseOutcome::kClings || (yield_error && yield_error->reason == "cannot_yield")) {
       entry.stuck.reset();
       entry.failures = 0;
     } else {
@@ -404,6 +435,7 @@ void Arbiter::note_release(Entry& entry, const ReleaseReport& report) {
 // not know.
 ModelId Arbiter::resident_of(const Entry& seat) const {
   for (const Resident& resident : seat.residents) {
+    if (resident.kind != ModelKind::kGeneration) continue;
     for (const auto& [id, entry] : entries_) {
       if (entry.model.remote && *entry.model.remote == Remote{seat.upstream->id, resident.name}) return id;
     }
@@ -435,6 +467,10 @@ void Arbiter::settle_families() {
     const bool serves = !entry.instance->leases.empty() || backlog_.any(id);
     if (selected_.remote && !serves) continue;
     const ModelId named = entry.is_seat() ? resident_of(entry) : id;
+    if (selected_.family == entry.model.family) {  // from a model elsewhere to one here: nobody makes way
+      selected_ = {.family = entry.model.family, .model = named, .remote = false};
+      return;
+    }
     open_switch({.family = entry.model.family, .model = named, .remote = false}, ModelId(),
                 serves ? wanted_by(entry) : told_as(entry).str());
     close_switch(SwitchStage::kDone);
@@ -464,9 +500,8 @@ void Arbiter::meet_intruders() {
     seat.intrusions = std::min(seat.intrusions + 1, 6);
     seat.intruder_until = now_ + std::chrono::seconds(1 << seat.intrusions);
     begin_drain(seat, EndCause::kEvicted,
-                fmt::format("{} loaded {} by itself while {} has the devices", told_as(seat).str(),
-                            seat.residents.empty() ? "a model" : seat.residents.front().name,
-                            to_string(selected_.family)),
+                fmt::format("{} has {} in memory while {} has the devices", told_as(seat).str(),
+                            names_of(seat.residents), to_string(selected_.family)),
                 settings_.limits.drain_evict);
   }
 }

@@ -98,6 +98,42 @@ TEST_F(Families, WithinAFamilyNothingIsSwitched) {
   EXPECT_EQ(world_.told<PublishSwitch>().size(), told);
 }
 
+// What is chosen is loaded, also where another model of its upstream has the devices already.
+TEST_F(Families, AnExplicitChoiceWithinAnUpstreamLoadsIt) {
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  world_.see("ollama");
+  const std::size_t told = world_.told<PublishSwitch>().size();
+  const JobId job = world_.choose("ollama_phi");
+  EXPECT_FALSE(world_.of(job).done) << "not before it is there";
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.of(job).done; }));
+  EXPECT_FALSE(world_.of(job).error);
+  EXPECT_TRUE(world_.of(job).result.changed);
+  EXPECT_EQ(world_.told<LoadAtUpstream>().size(), 1U);
+  EXPECT_EQ(world_.told<PublishSwitch>().size(), told) << "no change of families";
+  EXPECT_EQ(world_.snapshot().selected, ModelId("ollama_phi"));
+  const JobId again = world_.choose("ollama_phi");
+  EXPECT_TRUE(world_.of(again).done);
+  EXPECT_FALSE(world_.of(again).result.changed);
+}
+
+TEST_F(Families, AnExplicitChoiceWithinAnUpstreamEndsWhateverItSays) {
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  world_.see("ollama");
+  world_.upstream("ollama").load_error =
+      Error{.code = ErrorCode::kUnavailable, .message = "no such file", .reason = "load_failed"};
+  const JobId refused = world_.choose("ollama_phi");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.of(refused).done; }));
+  ASSERT_TRUE(world_.of(refused).error);
+  EXPECT_EQ(world_.of(refused).error->reason, "load_failed");
+  EXPECT_EQ(world_.snapshot().selected, ModelId("ollama_llama"));
+  // One that never answers: its deadline ends the wait.
+  world_.upstream("ollama").answers = false;
+  const JobId silent = world_.choose("ollama_phi");
+  world_.run_for(minutes(120));
+  ASSERT_TRUE(world_.of(silent).done);
+  EXPECT_EQ(world_.of(silent).error->reason, "wait_expired");
+}
+
 TEST_F(Families, AnEmbeddingModelNeverStartsASwitch) {
   ASSERT_TRUE(served(ask("ollama_llama")));
   const std::size_t told = world_.told<PublishSwitch>().size();
@@ -148,6 +184,20 @@ TEST_F(Families, MixedTrafficUnloadsLocalAtMostOncePerLinger) {
     world_.run_for(sec(1));
   }
   EXPECT_EQ(world_.loads("qwen"), 1);
+}
+
+// One provider elsewhere and a server of the same family here.
+TEST_F(Families, FromAModelElsewhereToOneOfItsFamilyHereNothingIsSwitched) {
+  world_.add_upstream("router", Family::kOpenai);
+  world_.add_remote_model("router_big", "router", gib(5));
+  world_.configure();
+  ASSERT_TRUE(served(ask("openai_gpt")));
+  const JobId job = world_.choose("openai_gpt");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.of(job).done; }));
+  const std::size_t told = world_.told<PublishSwitch>().size();
+  ASSERT_TRUE(served(ask("router_big")));
+  EXPECT_EQ(world_.told<PublishSwitch>().size(), told);
+  EXPECT_EQ(world_.snapshot().selected, ModelId("router_big"));
 }
 
 TEST_F(Families, ComingBackFromRemoteOnlyLoads) {
@@ -278,6 +328,39 @@ TEST_F(Families, AnUpstreamThatKeepsItsMemoryIsFoundOut) {
   world_.upstream("ollama").keeps_memory = false;
   world_.upstream("ollama").held = {};
   world_.see("ollama");
+  ASSERT_TRUE(served(ask("qwen")));
+}
+
+// Two that were together, of which one keeps its memory at once and the other takes its time to give it back.
+TEST_F(Families, AFailedSwitchReportsEverybodyWhoWent) {
+  world_.add_upstream("vllm", Family::kOllama);
+  world_.add_remote_model("vllm_big", "vllm", gib(6));
+  world_.configure();
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  ASSERT_TRUE(served(ask("vllm_big")));
+  world_.upstream("ollama").keeps_memory = true;
+  world_.upstream("vllm").yield_time = sec(25);
+  const RequestId r = ask("qwen");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.rejected(r); }));
+  EXPECT_EQ(world_.reason(r), "upstream_not_released");
+  const Switch failed = switches(SwitchStage::kFailed).back();
+  ASSERT_EQ(failed.released.size(), 2U);
+  EXPECT_EQ(failed.release->freed, gib(6)) << "what did come back is told, too";
+  EXPECT_EQ(failed.release->residual, gib(5));
+}
+
+// A plain llama-server: nobody can ask it. It stays beside, as it did before it was first used, instead of
+// keeping everybody else out until somebody ends it.
+TEST_F(Families, WhoHasNoWayToYieldKeepsNobodyOut) {
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  world_.upstream("ollama").keeps_memory = true;
+  world_.upstream("ollama").tells_residents = false;
+  world_.upstream("ollama").residents.clear();
+  world_.upstream("ollama").yield_error =
+      Error{.code = ErrorCode::kFailedPrecondition, .message = "nobody can ask it", .reason = "cannot_yield"};
+  ASSERT_TRUE(served(ask("qwen"))) << "19 GiB are free";
+  EXPECT_EQ(switches(SwitchStage::kDone).back().released.back().report.outcome, ReleaseOutcome::kClings);
+  ASSERT_TRUE(served(ask("ollama_llama")));
   ASSERT_TRUE(served(ask("qwen")));
 }
 

@@ -85,9 +85,13 @@ void Arbiter::order_load(Entry& entry, const Need& need) {
   ModelId named = entry.model.id;
   if (entry.is_seat()) named = backlog_.of(entry.model.id).front().named;
   if (contends(entry)) {
-    if (!is_chosen(entry))
+    const bool within_its_family = !switch_ && selected_.family == entry.model.family;
+    if (within_its_family) {  // also from a model elsewhere to one here: nobody makes way
+      selected_ = {.family = entry.model.family, .model = named, .remote = false};
+    } else if (!is_chosen(entry)) {
       open_switch({.family = entry.model.family, .model = named, .remote = false}, entry.model.id,
                   wanted_by(entry));
+    }
     if (is_switching_to(entry)) {
       switch_target_ = entry.model.id;  // the first one ready ends it
       tell_switch(SwitchStage::kLoading);

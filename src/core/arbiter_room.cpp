@@ -244,10 +244,17 @@ bool Arbiter::evict_for(Entry& entry, const Need& need, const Need& missing) {
     if (next_close) gate_times_.push_back(*next_close);
     return false;
   }
+  std::string pinned;
+  for (const auto& [id, other] : entries_) {
+    if (other.is_pinned() && is_charged(other.state()) && takes_of(charge_of(other), missing))
+      pinned += fmt::format("{}{}", pinned.empty() ? "; pinned: " : ", ", id.str());
+  }
   for (const std::size_t i : *chosen) {
+    decide(DecisionKind::kWait, entry.model.id,
+           fmt::format("{} goes to make room for it", candidates[i]->model.id.str()));
     end_turn(*candidates[i], EndCause::kEvicted,
-             fmt::format("evicted to make room for {} ({}): the cheapest of {} that may go",
-                         entry.model.id.str(), to_string(need.bytes.total()), candidates.size()));
+             fmt::format("evicted to make room for {} ({}): the cheapest of {} that may go{}",
+                         entry.model.id.str(), to_string(need.bytes.total()), candidates.size(), pinned));
   }
   return true;
 }

@@ -102,8 +102,7 @@ std::optional<TimePoint> Arbiter::preempted_at(const Instance& instance, const L
   TimePoint at = instance.drain_began + settings_.scheduling.drain;
   if (lent.in_batch) {
     if (!lent.began) return instance.drain_deadline;
-    if (lent.waiter.was_set_aside)
-      at = std::max(at, *lent.began + quantum());
+    if (lent.waiter.was_set_aside) at = std::max(at, *lent.began + quantum());
   }
   return std::min(at, instance.drain_deadline);
 }
@@ -218,12 +217,23 @@ InstanceView Arbiter::view_of(const Entry& entry, TimePoint now) const {
 
 // What a list says of a model that another server answers for: that it has it in memory, as far as it tells.
 PublishedState Arbiter::remote_state(const Entry& entry) const {
-  const Entry* seat = seat_of(entry);
-  if (seat == nullptr) return PublishedState::kUnloaded;
-  const auto named = std::ranges::find(seat->residents, entry.model.remote->name, &Resident::name);
-  if (named == seat->residents.end()) return PublishedState::kUnloaded;
-  return seat->instance && published(seat->state()) == PublishedState::kUnloading ? PublishedState::kUnloading
-                                                                                  : PublishedState::kReady;
+  // Of an embedding model, too, which takes no seat.
+  const auto found = std::ranges::find_if(entries_, [&](const auto& item) {
+    return item.second.listed && item.second.upstream &&
+           item.second.upstream->id == entry.model.remote->upstream;
+  });
+  if (found == entries_.end()) return PublishedState::kUnloaded;
+  const Entry& seat = found->second;
+  const auto named = std::ranges::find(seat.residents, entry.model.remote->name, &Resident::name);
+  if (named == seat.residents.end()) return PublishedState::kUnloaded;
+  return seat.instance && published(seat.state()) == PublishedState::kUnloading ? PublishedState::kUnloading
+                                                                                : PublishedState::kReady;
+}
+
+bool Arbiter::has_in_memory(const Entry& seat, const Entry& entry) const {
+  if (seat.residents.empty()) return selected_.model == entry.model.id;
+  return std::ranges::any_of(
+      seat.residents, [&](const Resident& resident) { return resident.name == entry.model.remote->name; });
 }
 
 Snapshot Arbiter::snapshot(TimePoint now) const {
@@ -308,12 +318,13 @@ void Arbiter::check_invariants(TimePoint now) const {
     LM_ASSERT(state != InstanceState::kDraining || instance.drain_deadline > now,
               "a drain ends by its deadline");
     LM_ASSERT(state != InstanceState::kFailed || instance.failure.has_value(), "a failure has a reason");
-    LM_ASSERT(state != InstanceState::kFailed || !backlog_.any(id), "nobody waits for a failed model");
+    LM_ASSERT(state != InstanceState::kFailed || backlog_.requests(id) == 0,
+              "nobody waits for a failed model");
     held_leases += instance.leases.size();
     if (state == InstanceState::kReady && static_cast<int>(instance.leases.size()) < instance.slots) {
       LM_ASSERT(is_intruder(entry) || !turn_of(entry).batch_waiting,
                 "who waited when the turn began is served first");
-      LM_ASSERT(is_intruder(entry) || !backlog_.any(id) || contention_for(entry).oldest,
+      LM_ASSERT(is_intruder(entry) || backlog_.requests(id) == 0 || contention_for(entry).oldest,
                 "with a slot free nobody waits for a loaded model but while others want its room");
     }
     for (const RequestId request : instance.leases) {

@@ -555,6 +555,18 @@ class World {
     });
   }
 
+  void carry_out(const LoadAtUpstream& c) {
+    UpstreamTruth& u = *upstream_of(c.model);
+    if (!u.answers) return;
+    after(u.load_time, [this, c, &u] {
+      if (u.load_error) return tell(UpstreamLoaded{c.instance, c.generation, c.model, *u.load_error});
+      u.residents.push_back({.name = c.model.str(), .kind = ModelKind::kGeneration, .bytes = Bytes()});
+      u.held = DeviceBytes::max(u.held, truths_.at(c.model).bytes);
+      tell(UpstreamLoaded{c.instance, c.generation, c.model, std::nullopt});
+      see(u.upstream.id.str());
+    });
+  }
+
   // Nobody but the arbiter says on which devices.
   static DeviceBytes where_it_lies(const Truth& truth, const std::vector<LayerShare>& shares) {
     if (shares.empty()) return truth.bytes;

@@ -86,6 +86,12 @@ void Backlog::take_pin(const ModelId& model) {
   if (it != by_model_.end()) take_if(it, [](const Waiter& w) { return w.kind == Waiter::Kind::kPin; });
 }
 
+std::vector<Waiter> Backlog::take_jobs_named(const ModelId& queue, const ModelId& named) {
+  const auto it = by_model_.find(queue);
+  if (it == by_model_.end()) return {};
+  return take_if(it, [&](const Waiter& w) { return w.kind == Waiter::Kind::kJob && w.named == named; });
+}
+
 const std::vector<Waiter>& Backlog::of(const ModelId& model) const {
   static const std::vector<Waiter> kNobody;
   const auto it = by_model_.find(model);

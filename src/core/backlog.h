@@ -46,6 +46,7 @@ class Backlog {
   std::vector<Waiter> take_requests_and_jobs(const ModelId& model);
   // Takes those out that wait at a seat for this one of its upstream's models, in order.
   std::vector<Waiter> take_named(const ModelId& queue, const ModelId& named);
+  std::vector<Waiter> take_jobs_named(const ModelId& queue, const ModelId& named);
   void take_pin(const ModelId& model);
   // Takes those out that are no requests: once the model is ready they have what they wanted.
   std::vector<Waiter> take_jobs_and_pins(const ModelId& model);

@@ -75,6 +75,13 @@ struct EvictUpstream {
   Duration limit{};
 };
 
+// Have the upstream load this model of its too: the devices are its own already. Answer: UpstreamLoaded.
+struct LoadAtUpstream {
+  InstanceId instance;
+  Generation generation;
+  ModelId model;
+};
+
 // Give back at least this much of the host's memory that kept conversations take, those of `spare` last: to
 // disk where that is worth it. Answer: StatesKept, as after any change.
 struct DropStates {
@@ -174,9 +181,9 @@ struct ArmTimer {
 struct FinishShutdown {};
 
 using Command = std::variant<PredictFootprint, StartLoad, BeginDrain, CutRequests, PreemptRequests,
-                             StopInstance, EvictUpstream, DropStates, MeasureRelease, GrantLease, TellWait,
-                             RejectRequest, FinishJob, RecordFootprint, RecordDecision, PublishState,
-                             PublishSwitch, RecordHold, RecordPin, ArmTimer, FinishShutdown>;
+                             StopInstance, EvictUpstream, LoadAtUpstream, DropStates, MeasureRelease,
+                             GrantLease, TellWait, RejectRequest, FinishJob, RecordFootprint, RecordDecision,
+                             PublishState, PublishSwitch, RecordHold, RecordPin, ArmTimer, FinishShutdown>;
 using Commands = std::vector<Command>;
 
 std::string_view name_of(const Command& command);

@@ -158,6 +158,14 @@ struct UpstreamYielded {
   std::optional<Error> error;
 };
 
+// Answers LoadAtUpstream, exactly once, within what a load may take there.
+struct UpstreamLoaded {
+  InstanceId instance;
+  Generation generation;
+  ModelId model;
+  std::optional<Error> error;
+};
+
 // What a watched upstream shows, whenever that changes and at least every few seconds while it can be
 // reached.
 struct UpstreamSeen {
@@ -238,8 +246,8 @@ using Event =
     std::variant<RequestArrived, RequestCancelled, AnswerBegan, LeaseReleased, RequestPreempted,
                  KeepAliveAsked, LoadWanted, UnloadWanted, PinChanged, SwitchWanted, JobAbandoned,
                  FootprintPredicted, WorkerTaken, LoadProgressed, LoadSucceeded, LoadFailed, WorkerExited,
-                 UpstreamYielded, UpstreamSeen, ReleaseMeasured, MemoryMeasured, StatesKept, ModelsChanged,
-                 SettingsChanged, DesiredRestored, TimerFired, ShutdownBegan>;
+                 UpstreamYielded, UpstreamLoaded, UpstreamSeen, ReleaseMeasured, MemoryMeasured, StatesKept,
+                 ModelsChanged, SettingsChanged, DesiredRestored, TimerFired, ShutdownBegan>;
 
 std::string_view name_of(const Event& event);
 

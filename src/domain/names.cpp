@@ -120,23 +120,23 @@ std::string_view to_string(DecisionKind kind) {
 std::string_view name_of(const Event& event) {
   return name_of(
       std::array<std::string_view, std::variant_size_v<Event>>{
-          "RequestArrived", "RequestCancelled",   "AnswerBegan",     "LeaseReleased",   "RequestPreempted",
-          "KeepAliveAsked", "LoadWanted",         "UnloadWanted",    "PinChanged",      "SwitchWanted",
-          "JobAbandoned",   "FootprintPredicted", "WorkerTaken",     "LoadProgressed",  "LoadSucceeded",
-          "LoadFailed",     "WorkerExited",       "UpstreamYielded", "UpstreamSeen",    "ReleaseMeasured",
-          "MemoryMeasured", "StatesKept",         "ModelsChanged",   "SettingsChanged", "DesiredRestored",
-          "TimerFired",     "ShutdownBegan"},
+          "RequestArrived",  "RequestCancelled",   "AnswerBegan",     "LeaseReleased",  "RequestPreempted",
+          "KeepAliveAsked",  "LoadWanted",         "UnloadWanted",    "PinChanged",     "SwitchWanted",
+          "JobAbandoned",    "FootprintPredicted", "WorkerTaken",     "LoadProgressed", "LoadSucceeded",
+          "LoadFailed",      "WorkerExited",       "UpstreamYielded", "UpstreamLoaded", "UpstreamSeen",
+          "ReleaseMeasured", "MemoryMeasured",     "StatesKept",      "ModelsChanged",  "SettingsChanged",
+          "DesiredRestored", "TimerFired",         "ShutdownBegan"},
       event.index());
 }
 
 std::string_view name_of(const Command& command) {
   return name_of(
       std::array<std::string_view, std::variant_size_v<Command>>{
-          "PredictFootprint", "StartLoad",     "BeginDrain", "CutRequests",     "PreemptRequests",
-          "StopInstance",     "EvictUpstream", "DropStates", "MeasureRelease",  "GrantLease",
-          "TellWait",         "RejectRequest", "FinishJob",  "RecordFootprint", "RecordDecision",
-          "PublishState",     "PublishSwitch", "RecordHold", "RecordPin",       "ArmTimer",
-          "FinishShutdown"},
+          "PredictFootprint", "StartLoad",     "BeginDrain",     "CutRequests", "PreemptRequests",
+          "StopInstance",     "EvictUpstream", "LoadAtUpstream", "DropStates",  "MeasureRelease",
+          "GrantLease",       "TellWait",      "RejectRequest",  "FinishJob",   "RecordFootprint",
+          "RecordDecision",   "PublishState",  "PublishSwitch",  "RecordHold",  "RecordPin",
+          "ArmTimer",         "FinishShutdown"},
       command.index());
 }
 

@@ -59,7 +59,7 @@ const Model* Catalog::find(const ModelId& id) const {
 std::vector<std::string> Catalog::roles_of(const ModelId& id) const {
   std::vector<std::string> roles;
   for (const auto& [role, model] : roles_) {
-    if (model == id) roles.push_back(role);
+    if (model == id && role != "local_default") roles.push_back(role);
   }
   return roles;
 }
@@ -85,7 +85,6 @@ const Catalog::Unseen* Catalog::unseen_behind(std::string_view name) const {
 Result<ModelId> Catalog::resolve(std::string_view name, ModelKind kind) const {
   const std::string_view asked = name;
   if (name.empty()) name = kind == ModelKind::kEmbedding ? "embedding" : "chat";
-  if (name == "local_default") name = "chat";
   constexpr std::string_view kLocal = "local/";
   if (name.starts_with(kLocal)) {
     name.remove_prefix(kLocal.size());

@@ -16,8 +16,8 @@ namespace lm::runtime {
 class Catalog {
  public:
   Catalog() = default;
-  // `roles`: role name ("chat", "knowledge", "translation", "embedding") to the model id it stands for; a
-  // role without a model is left out.
+  // `roles`: role name ("chat", "knowledge", "translation", "embedding", and "local_default") to the model id
+  // it stands for; a role without a model is left out.
   // An upstream whose models are not known, since it was never reached.
   struct Unseen {
     Upstream upstream;
@@ -29,7 +29,7 @@ class Catalog {
   const Model* find(const ModelId& id) const;
   std::vector<std::string> roles_of(const ModelId& id) const;
 
-  // A name in a request: a role, "local_default" (the chat role), "local/NAME", an id, an alias; then the
+  // A name in a request: a role, "local_default" (models.llm), "local/NAME", an id, an alias; then the
   // same without regard to case. Empty: the embedding role where `kind` is kEmbedding, else the chat role.
   // kNotFound "model_not_found" names the nearest; kUnavailable "upstream_unreachable" where the name is one
   // of an upstream that was never reached.

@@ -16,6 +16,7 @@ Catalog catalog() {
   return Catalog(
       {model("TinyLlama-1.1B", {"tiny", "demo"}), model("qwen3-0.6b"), model("minilm"), model("chat-like")},
       {{"chat", ModelId("TinyLlama-1.1B")},
+       {"local_default", ModelId("chat-like")},
        {"translation", ModelId("qwen3-0.6b")},
        {"embedding", ModelId("minilm")}});
 }
@@ -23,7 +24,7 @@ Catalog catalog() {
 TEST(Catalog, RolesIdsAliasesAndDefaults) {
   const Catalog c = catalog();
   EXPECT_EQ(c.resolve("chat")->str(), "TinyLlama-1.1B");
-  EXPECT_EQ(c.resolve("local_default")->str(), "TinyLlama-1.1B");
+  EXPECT_EQ(c.resolve("local_default")->str(), "chat-like");
   EXPECT_EQ(c.resolve("")->str(), "TinyLlama-1.1B");
   EXPECT_EQ(c.resolve("", ModelKind::kEmbedding)->str(), "minilm");
   EXPECT_EQ(c.resolve("translation")->str(), "qwen3-0.6b");

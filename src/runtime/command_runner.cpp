@@ -224,6 +224,19 @@ void CommandRunner::on(const EvictUpstream& c) {
   seams_.upstreams().evict(c);
 }
 
+void CommandRunner::on(const LoadAtUpstream& c) {
+  const Model* model = seams_.model(c.model);
+  if (model != nullptr && model->remote)
+    return seams_.upstreams().load_also(c.instance, c.generation, *model);
+  // Taken out of the configuration in this very turn.
+  seams_.post(UpstreamLoaded{c.instance, c.generation, c.model,
+                             Error{.code = ErrorCode::kNotFound,
+                                   .message = c.model.str() + " is no longer configured",
+                                   .reason = "model_not_found",
+                                   .fields = {},
+                                   .retry_after = {}}});
+}
+
 void CommandRunner::on(const DropStates& c) {
   seams_.drop_states(c);
 }

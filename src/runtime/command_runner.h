@@ -81,6 +81,7 @@ class CommandRunner {
   void on(const RecordHold& c);
   void on(const RecordPin& c);
   void on(const EvictUpstream& c);
+  void on(const LoadAtUpstream& c);
   void on(const DropStates& c);
   void on(const PublishSwitch& c);
   void on(const ArmTimer&);

@@ -93,7 +93,7 @@ Inventory take_inventory(const config::Config& config, const std::vector<std::fi
     for (const std::string_view role : kRoles) {
       if (std::erase(model.aliases, role) > 0) inventory.roles.emplace(role, model.id);
     }
-    std::erase(model.aliases, "local_default");
+    if (std::erase(model.aliases, "local_default") > 0) inventory.roles.emplace("local_default", model.id);
   }
   return inventory;
 }

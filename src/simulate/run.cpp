@@ -284,6 +284,7 @@ class VirtualMachine {
   void carry_out(const DropStates&) { LM_ASSERT(false, "no conversations are kept here"); }
   void carry_out(const ArmTimer& c) { timer_ = c.at; }
   void carry_out(const EvictUpstream&) { LM_ASSERT(false, "there is no upstream here"); }
+  void carry_out(const LoadAtUpstream&) { LM_ASSERT(false, "there is no upstream here"); }
   void carry_out(const FinishShutdown&) { LM_ASSERT(false, "nobody shuts this machine down"); }
   // Told for people and for the store.
   void carry_out(const BeginDrain&) {}

@@ -217,6 +217,10 @@ void describe(auto& f, Like<UpstreamYielded> auto& v) {
   auto& [instance, generation, error] = v;
   f("instance", instance)("generation", generation)("error", error);
 }
+void describe(auto& f, Like<UpstreamLoaded> auto& v) {
+  auto& [instance, generation, model, error] = v;
+  f("instance", instance)("generation", generation)("model", model)("error", error);
+}
 void describe(auto& f, Like<UpstreamSeen> auto& v) {
   auto& [upstream, reachable, tells_residents, residents, held, measured, runs] = v;
   f("upstream", upstream)("reachable", reachable)("tells_residents", tells_residents);

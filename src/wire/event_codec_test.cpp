@@ -126,6 +126,8 @@ std::vector<Event> events() {
       WorkerExited{i, g, "killed by SIGABRT", {}, Bytes(), error()},
       UpstreamYielded{i, g, error()},
       UpstreamYielded{i, g, std::nullopt},
+      UpstreamLoaded{i, g, ModelId("m"), error()},
+      UpstreamLoaded{i, g, ModelId("m"), std::nullopt},
       UpstreamSeen{UpstreamId("ollama"),
                    false,
                    true,

@@ -142,6 +142,22 @@ class Liars(DaemonTest):
                 self.assertEqual(self.daemon.chat("qwen-a").status, 200)
                 self.theirs = children_of(self.ollama.pid)
 
+    def test_one_whose_answers_are_garbage(self):
+        """What is called an answer has to be one, streamed or not."""
+        for garbage in ("html", "cut", "not_http"):
+            for stream in (False, True):
+                with self.subTest(garbage=garbage, stream=stream):
+                    self.ollama.lie(garbage=garbage, on=["/v1/chat/completions"])
+                    if stream:
+                        with contextlib.closing(self.daemon.chat_stream("qwen-a")) as answer:
+                            self.assertNotEqual(answer.status, 200)
+                    else:
+                        answer = self.daemon.chat("qwen-a")
+                        self.assertEqual(answer.status, 503, answer)
+                        self.assertIn(answer.error()["code"], ("bad_upstream", "connection_lost"))
+                    self.ollama.lie()
+        self.assertEqual(self.daemon.chat("qwen-a").status, 200)
+
     def test_one_that_says_nothing(self):
         self.ollama.lie(silent=True)
         self.refused()
