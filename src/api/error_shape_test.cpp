@@ -3,6 +3,8 @@
 #include <boost/json/parse.hpp>
 #include <gtest/gtest.h>
 
+#include "base/result.h"
+
 namespace lm::api {
 namespace {
 
