@@ -47,22 +47,14 @@ Result<Bytes> free_space(const fs::path& folder) {
   return Bytes(static_cast<std::int64_t>(found.f_bavail * found.f_frsize));
 }
 
-// While files are put in their places nobody's polite wish to end comes in between.
-class Undisturbed {
- public:
-  Undisturbed() {
-    sigset_t polite;
-    ::sigemptyset(&polite);
-    for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&polite, signal);
-    ::pthread_sigmask(SIG_BLOCK, &polite, &before_);
-  }
-  ~Undisturbed() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  Undisturbed(const Undisturbed&) = delete;
-  Undisturbed& operator=(const Undisturbed&) = delete;
-
- private:
-  sigset_t before_{};
-};
+// From here on the process ends by itself, in a moment: somebody's polite wish to end must not come between
+// two files, nor between the last one and the word that all are there.
+void let_nobody_interrupt() {
+  sigset_t polite;
+  ::sigemptyset(&polite);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&polite, signal);
+  ::pthread_sigmask(SIG_BLOCK, &polite, nullptr);
+}
 
 Result<void> sync_folder(const fs::path& folder) {
   const os::UniqueFd opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -183,7 +175,7 @@ class Pull {
   }
 
   Result<std::vector<wire::PulledFile>> finish(const std::vector<config::Arrival>& arrivals) {
-    const Undisturbed undisturbed;
+    let_nobody_interrupt();
     LM_TRY(std::vector<wire::PulledFile> pulled, put_in_place(order_, arrivals));
     LM_TRY_VOID(os::remove_file(unfinished_ / config::kArrivingList));
     std::error_code ignored;

@@ -24,9 +24,9 @@ struct PullOrder {
 
 // Lists, checks that there is room, fetches into FOLDER/.pull/KEY, and moves what is whole and checked to its
 // place: before that nothing of it is visible, and while it is being moved config/arriving.h names what is
-// not to be looked at. SIGTERM waits until all is moved; after kill -9 the next pull with that key moves the
-// rest. What an earlier pull with the same key has left behind is gone
-// on with; what is there already and as promised is not fetched. Blocks on the disk.
+// not to be looked at. SIGTERM is not heeded any more from then on; after kill -9 the next pull with that key
+// moves the rest. What an earlier pull with the same key has left behind is gone on with; what is there
+// already and as promised is not fetched. Blocks on the disk.
 //
 // Errors: those of list_source and download; kResourceExhausted "disk_full" with "needed" and "free";
 // kAlreadyExists "locked": another process pulls the same.

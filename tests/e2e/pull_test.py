@@ -181,7 +181,7 @@ class Children(unittest.TestCase):
         end = Child(hub, folder, "hf:owner/tiny").end()
         self.assertEqual((end["kind"], end["reason"]), ("failed", "wrong_hash"))
         self.assertEqual(visible(folder), [])
-        self.assertEqual([p.name for p in (folder / ".pull/key").iterdir()], ["lock"])
+        self.assertEqual(sorted(p.name for p in (folder / ".pull/key").iterdir()), ["lock", "source"])
 
     def test_a_disk_that_is_too_small_is_told_first(self):
         hub, folder = self.hub(), self.folder()
