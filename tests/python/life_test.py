@@ -31,7 +31,7 @@ class Life(HomeTest):
         config = self.config(self.model("alpha", **model))
         with self.program(code, config) as program:
             daemon = int(program.stdout.readline() or 0)
-            self.assertGreater(daemon, 0, "it did not say its daemon" if program.poll() is None else program.stderr.read())
+            self.assertGreater(daemon, 0, "it did not start a daemon")
             there = [pid for pid in pids_of(self.home) if pid not in (program.pid, os.getpid())]
             self.assertIn(daemon, there)
             self.assertGreaterEqual(len(there), 2, "a daemon and a worker")
@@ -80,7 +80,7 @@ manager.get_embeddings(["Hello"])
         with self.program(code, config) as program:
             errors = program.communicate(timeout=PATIENCE_S)[1]
         self.assertIn("KeyboardInterrupt", errors)
-        self.assertEqual(wait_gone(pids_of(self.home), 10), [os.getpid()] if os.getpid() in pids_of(self.home) else [])
+        self.assertEqual(wait_gone(pids_of(self.home), 10), [])
 
     def test_the_end_of_an_interpreter_with_an_answer_under_way(self):
         self.assertEqual(self.run_to_end(BUSY, more_output=("busy",), hang_at="decode")[0], 0)
