@@ -65,10 +65,11 @@ def get_system_info():
 
 def _doctor():
     """What `llm-manager doctor` finds: the daemon's checks, or those that work without one."""
-    path = program()
-    if path is None:
-        return [{"status": "problem", "message": "the program llm-manager is not found",
-                 "fix": "scripts/bootstrap builds it; LLM_MANAGER_PROGRAM names it"}]
+    try:
+        path = _native.find_program("")
+    except LLMManagerError as error:
+        return [{"name": "program", "status": "problem", "message": str(error),
+                 "fix": "run scripts/bootstrap, or set LLM_MANAGER_PROGRAM"}]
     try:
         run = subprocess.run([path, "doctor", "--json"], stdin=subprocess.DEVNULL, capture_output=True,
                              text=True, timeout=_DOCTOR_LIMIT_S)

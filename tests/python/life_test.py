@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The private daemon's life: it ends with its program, however that ends."""
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -73,7 +74,11 @@ class Life(HomeTest):
 
     def test_ctrl_c_in_a_call_that_waits(self):
         code = OPEN + """
-threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+def interrupt():
+    while manager._native.model("embedding")["active"] == 0:
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt, daemon=True).start()
 manager.get_embeddings(["Hello"])
 """
         config = self.config(self.model("alpha"), self.model("vectors", kind="embedding", hang_at="prefill"))
@@ -106,7 +111,7 @@ signal.pause()
             self.assertEqual(program.stdout.readline().strip(), "forked")
             there = pids_of(self.home)
             child = [pid for pid in there if pid not in (program.pid, os.getpid())
-                     and open(f"/proc/{pid}/comm").read().startswith("python")]
+                     and pathlib.Path(f"/proc/{pid}/comm").read_text().startswith("python")]
             self.assertEqual(len(child), 1)
             program.kill()
             program.wait(PATIENCE_S)
