@@ -107,8 +107,9 @@ Operation<Answer> answer_of(const std::shared_ptr<Session>& session, Question qu
 Retriever::~Retriever() = default;
 
 void Call::cancel() const {
-  if (!state_) return;
-  asio::post(state_->loop->context, [state = state_] {
+  const auto loop = state_ ? state_->loop.lock() : nullptr;
+  if (!loop) return;
+  asio::post(loop->context, [state = state_] {
     state->cancelled = true;
     if (!state->ended) state->signal.emit(asio::cancellation_type::terminal);
   });

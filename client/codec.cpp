@@ -341,9 +341,7 @@ Read<std::string> take_chat_event(std::string_view datum, Answer& answer) {
   const auto* delta = member(choice, "delta");
   if (delta == nullptr) return std::string();
   answer.reasoning += text_of(*delta, "reasoning_content");
-  std::string piece = text_of(*delta, "content");
-  answer.text += piece;
-  return piece;
+  return text_of(*delta, "content");
 }
 
 json::array messages_json(const std::vector<llm_manager::Message>& messages) {

@@ -33,7 +33,8 @@ Read<std::vector<int>> read_tokens(std::string_view body);
 Read<std::string> read_member(std::string_view body, std::string_view name);  // a text
 Read<int> read_number(std::string_view body, std::string_view name);
 
-// One event of a chat's stream, taken into `answer`; what it adds to the text. An error event is an error.
+// One event of a chat's stream: what it says, and the rest of it, but the text, taken into `answer`. An error
+// event is an error.
 Read<std::string> take_chat_event(std::string_view datum, llm_manager::Answer& answer);
 
 boost::json::array messages_json(const std::vector<llm_manager::Message>& messages);

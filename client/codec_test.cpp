@@ -110,7 +110,7 @@ TEST(Codec, TakesAChatTogetherFromItsEvents) {
     text += *piece;
   }
   EXPECT_EQ(text, "Paris");
-  EXPECT_EQ(answer, (Answer{.text = "Paris",
+  EXPECT_EQ(answer, (Answer{.text = "",
                             .reasoning = "hm",
                             .finish_reason = "stop",
                             .model = "m",

@@ -184,7 +184,7 @@ Result<std::unique_ptr<PrivateDaemon>> PrivateDaemon::start(const PrivateDaemonO
   const auto raised = [](const os::UniqueFd& fd) {
     return os::UniqueFd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, kLifelineNumber + 1));
   };
-  const std::array<os::UniqueFd, 4> given{raised(input), raised(output.write), raised(errors),
+  std::array<os::UniqueFd, 4> given{raised(input), raised(output.write), raised(errors),
                                           raised(lifeline.read)};
   posix_spawn_file_actions_t files;
   posix_spawnattr_t attributes;
@@ -214,6 +214,8 @@ Result<std::unique_ptr<PrivateDaemon>> PrivateDaemon::start(const PrivateDaemonO
   daemon->process_ = static_cast<int>(::syscall(SYS_pidfd_open, daemon->pid_, 0));
   daemon->lifeline_ = lifeline.write.release();
   Lifelines::all().add(daemon->lifeline_);
+  // Only the daemon's own: that it has ended is seen by the end of its output.
+  given = {};
   output.write.reset();
   LM_TRY_VOID(daemon->wait_until_it_listens(output.read.get(), errors.get(), options.start_limit));
   return daemon;

@@ -28,6 +28,9 @@ constexpr std::size_t kLargestAnswer = std::size_t{256} << 20;
 constexpr auto kCloseLimit = seconds(10);
 // Every context that a model is loaded with has room for so many tokens.
 constexpr std::size_t kSurelyFits = 384;
+// DRY sampling: what was said already is less likely to be said again, from the fourth token on.
+constexpr double kDryMultiplier = 0.8;
+constexpr int kDryAllowed = 4;
 // Left for an answer whose length nobody has said.
 constexpr int kUsualAnswer = 256;
 
@@ -78,14 +81,15 @@ Result<std::shared_ptr<Client::Session>> Client::Session::open(const Options& op
   session->process_ = ::getpid();
   for (const auto& warning : loaded->warnings) session->warnings_.push_back(lm::config::to_string(warning));
   const auto& response = loaded->config.vtuber_response;
-  const auto not_yet = [&](bool wanted, const char* key) {
-    if (wanted)
-      session->warnings_.push_back(fmt::format("vtuber.response.{}: this version does not do that yet", key));
-  };
-  not_yet(response.min_tokens.has_value(), "min_tokens");
-  not_yet(response.filter_repetition, "filter_repetition");
-  not_yet(response.enable_traditional_chinese, "enable_traditional_chinese");
-  session->max_tokens_ = loaded->config.vtuber_response.max_tokens;
+  session->max_tokens_ = response.max_tokens;
+  session->min_tokens_ = response.min_tokens;
+  session->filters_.repetition = response.filter_repetition;
+  if (response.enable_traditional_chinese) {
+    auto words = lm::chat::TraditionalChinese::open();
+    if (!words)
+      return refuse(std::move(words).error().with_context("vtuber.response.enable_traditional_chinese"));
+    session->filters_.traditional = *std::move(words);
+  }
   session->api_key_ = options.api_key.empty() ? variable("LLM_MANAGER_API_KEY") : options.api_key;
   session->client_name_ =
       options.client_name.empty() ? std::string(program_invocation_short_name) : options.client_name;
@@ -305,24 +309,60 @@ Task<Result<void>> Client::Session::follow_events(OnEvent on_event) {
                             });
 }
 
-Task<Result<void>> Client::Session::ask_chat(std::string body, OnText on_text, Answer* answer, bool* said) {
+Task<Result<void>> Client::Session::ask_chat(json::object body, lm::client::Telling* telling,
+                                             Answer* answer) {
   // While it waits or its model reads, the daemon says so.
   constexpr auto kSilence = std::chrono::minutes(2);
-  co_return co_await stream(
-      {.method = http::Method::kPost,
-       .target = "/v1/chat/completions",
-       .headers = {},
-       .body = std::move(body),
-       .interruption = {}},
-      {.first_byte = kSilence, .silence = kSilence},
-      [on_text = std::move(on_text), answer, said](const http::SseEvent& event) -> Result<void> {
-        const auto piece = lm::client::take_chat_event(event.data, *answer);
-        if (!piece) return std::unexpected(piece.error());
-        if (piece->empty()) return {};
-        *said = true;
-        if (on_text) on_text(*piece);
-        return {};
-      });
+  constexpr const char* kEnough = "enough";
+  Answer part;
+  const auto asked =
+      co_await stream({.method = http::Method::kPost,
+                       .target = "/v1/chat/completions",
+                       .headers = {},
+                       .body = json::serialize(body),
+                       .interruption = {}},
+                      {.first_byte = kSilence, .silence = kSilence},
+                      [telling, &part](const http::SseEvent& event) -> Result<void> {
+                        const auto piece = lm::client::take_chat_event(event.data, part);
+                        if (!piece) return std::unexpected(piece.error());
+                        if (piece->empty() || telling->say(*piece)) return {};
+                        return std::unexpected(Error{.message = {}, .reason = kEnough, .details = {}});
+                      });
+  if (!asked && asked.error().reason != kEnough) co_return asked;
+  answer->model = part.model;
+  answer->reasoning += part.reasoning;
+  answer->finish_reason = asked ? part.finish_reason : "repetition";
+  if (answer->prompt_tokens == 0) answer->prompt_tokens = part.prompt_tokens;
+  answer->answer_tokens += part.answer_tokens;
+  co_return Result<void>();
+}
+
+Task<Result<void>> Client::Session::go_on(json::object body, int must, std::optional<int> may,
+                                          lm::client::Telling* telling, Answer* answer) {
+  const json::array messages = body.at("messages").as_array();
+  for (const bool forced : {true, false}) {
+    if (!forced && may && *may <= 0) break;
+    json::array more = messages;
+    if (!telling->raw().empty()) {
+      more.push_back({{"role", "assistant"}, {"content", telling->raw()}});
+      body["continue_final_message"] = true;
+      body["add_generation_prompt"] = false;
+    }
+    body["messages"] = std::move(more);
+    body["ignore_eos"] = forced;
+    if (forced) {
+      body["max_tokens"] = must;
+    } else if (may) {
+      body["max_tokens"] = *may;
+    } else {
+      body.erase("max_tokens");
+    }
+    const auto asked = co_await ask_chat(body, telling, answer);
+    if (!asked) co_return asked;
+    // Its tokens are used up, as was asked; anything else is an end.
+    if (answer->finish_reason != "length") break;
+  }
+  co_return Result<void>();
 }
 
 Task<Result<Answer>> Client::Session::answer(Question question, OnText on_text) {
@@ -355,21 +395,39 @@ Task<Result<Answer>> Client::Session::answer_uncounted(Question question, OnText
   put("top_p", sampling.top_p);
   put("top_k", sampling.top_k);
   put("seed", sampling.seed);
-  const std::string text = json::serialize(body);
-  for (bool again = false;; again = true) {
-    Answer answer;
-    bool said = false;
-    const auto asked = co_await ask_chat(text, on_text, &answer, &said);
-    if (asked) {
-      answer.turns_left_out = static_cast<int>(*first);
-      answer.passages = std::move(question.passages);
-      co_return answer;
-    }
-    // What is idle makes way, and it is tried once more.
-    if (!asked.error().lacks_memory() || said || again) co_return std::unexpected(asked.error());
-    const auto freed = co_await optimize({question.model});
-    if (!freed || !freed->changed) co_return std::unexpected(asked.error());
+  bool is_local = false;  // and so may be asked for what only our engine knows
+  if (filters_.repetition || min_tokens_) {
+    const auto info = co_await model(question.model);
+    is_local = info && info->family == "local";
   }
+  if (is_local && filters_.repetition) {
+    body["dry_multiplier"] = kDryMultiplier;
+    body["dry_allowed_length"] = kDryAllowed;
+  }
+  Answer answer;
+  lm::client::Telling telling(filters_, std::move(on_text));
+  auto asked = co_await ask_chat(body, &telling, &answer);
+  if (!asked && asked.error().lacks_memory() && telling.raw().empty()) {
+    // What is idle makes way, and it is tried once more.
+    const auto freed = co_await optimize({question.model});
+    if (freed && freed->changed) asked = co_await ask_chat(body, &telling, &answer);
+  }
+  if (!asked) co_return std::unexpected(asked.error());
+  const int missing = min_tokens_.value_or(0) - answer.answer_tokens;
+  if (is_local && missing > 0 && answer.finish_reason == "stop") {
+    const auto most = sampling.max_tokens ? sampling.max_tokens : max_tokens_;
+    const int left = most.value_or(0) - answer.answer_tokens;
+    const int must = most ? std::min(missing, left) : missing;
+    if (must > 0) {
+      asked = co_await go_on(body, must, most ? std::optional(left - must) : std::nullopt, &telling, &answer);
+      if (!asked) co_return std::unexpected(asked.error());
+    }
+  }
+  telling.finish();
+  answer.text = telling.text();
+  answer.turns_left_out = static_cast<int>(*first);
+  answer.passages = std::move(question.passages);
+  co_return answer;
 }
 
 Task<Result<int>> Client::Session::count_tokens(Question question, std::size_t first) {

@@ -25,13 +25,14 @@
 #include "client/codec.h"
 #include "client/conversation.h"
 #include "client/private_daemon.h"
+#include "client/telling.h"
 #include "http/client.h"
 #include "http/sse.h"
 #include "llm_manager/client.h"
 
 namespace lm::client {
 
-// The thread of a session; calls keep it alive, so that a late cancel() finds it.
+// The thread of a session, and what it runs.
 struct Loop {
   boost::asio::io_context context{1};
   boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work{context.get_executor()};
@@ -42,7 +43,7 @@ struct Loop {
 
 // Everything but `loop` is touched on the loop's thread only.
 struct llm_manager::Call::State {
-  std::shared_ptr<lm::client::Loop> loop;
+  std::weak_ptr<lm::client::Loop> loop;  // weak: what the loop has yet to run may hold this
   boost::asio::cancellation_signal signal{};
   bool cancelled = false;
   bool ended = false;
@@ -143,7 +144,11 @@ class llm_manager::Client::Session {
                                     Patience patience);
   lm::Task<Result<void>> stream(lm::http::ClientRequest request, lm::http::Timeouts timeouts, OnSse on_event);
   lm::Task<Result<Answer>> answer_uncounted(Question question, OnText on_text);
-  lm::Task<Result<void>> ask_chat(std::string body, OnText on_text, Answer* answer, bool* said);
+  // One request's part of an answer.
+  lm::Task<Result<void>> ask_chat(boost::json::object body, lm::client::Telling* telling, Answer* answer);
+  // An answer that came to its end too early goes on: for so many tokens it must, then it may.
+  lm::Task<Result<void>> go_on(boost::json::object body, int must, std::optional<int> may,
+                               lm::client::Telling* telling, Answer* answer);
   lm::Task<Result<std::size_t>> first_turn_that_fits(Question question);
   lm::Task<Result<int>> count_tokens(Question question, std::size_t first);
   lm::Task<Result<Embeddings>> embed_once(std::vector<std::string> texts, std::string model);
@@ -154,7 +159,8 @@ class llm_manager::Client::Session {
   int process_ = 0;  // that opened it
   std::string address_, api_key_, client_name_;
   std::vector<std::string> warnings_;
-  std::optional<int> max_tokens_;  // of vtuber.response
+  std::optional<int> max_tokens_, min_tokens_;  // of vtuber.response
+  lm::client::Filters filters_;
   std::unique_ptr<lm::client::PrivateDaemon> daemon_;
   std::optional<lm::http::Client> http_;
 

@@ -212,6 +212,7 @@ PYBIND11_MODULE(_native, module) {
   py::class_<Call>(module, "Call").def("cancel", &Call::cancel);
 
   using Owned = std::unique_ptr<Client, UnlockedDelete>;
+  // The forms that take `done` only queue the call: too little to give the GIL away for.
   py::class_<Client, Owned>(module, "Client")
       .def(py::init([](const py::dict& options) { return Owned(new Client(open(options))); }))
       .def("close", &Client::close, py::call_guard<py::gil_scoped_release>())
@@ -228,41 +229,30 @@ PYBIND11_MODULE(_native, module) {
                  callback.call(py::str(piece.data(), piece.size()));
                };
              }
-             auto asked = question_of(question);
-             auto told = done_of<Answer>(std::move(done));
-             const py::gil_scoped_release unlocked;
-             return self.generate_async(std::move(asked), std::move(hear), std::move(told));
+             return self.generate_async(question_of(question), std::move(hear),
+                                        done_of<Answer>(std::move(done)));
            })
       .def("embed",
            [](Client& self, std::vector<std::string> texts, std::size_t batch, std::string model,
               py::function done) {
-             auto told = done_of<Embeddings>(std::move(done));
-             const py::gil_scoped_release unlocked;
-             return self.embed_async(std::move(texts), batch, std::move(model), std::move(told));
+             return self.embed_async(std::move(texts), batch, std::move(model),
+                                     done_of<Embeddings>(std::move(done)));
            })
       .def("load",
            [](Client& self, std::string model, bool force, py::function done) {
-             auto told = done_of<Change>(std::move(done));
-             const py::gil_scoped_release unlocked;
-             return self.load_async(std::move(model), force, std::move(told));
+             return self.load_async(std::move(model), force, done_of<Change>(std::move(done)));
            })
       .def("unload",
            [](Client& self, std::string model, bool hold, py::function done) {
-             auto told = done_of<Change>(std::move(done));
-             const py::gil_scoped_release unlocked;
-             return self.unload_async(std::move(model), hold, std::move(told));
+             return self.unload_async(std::move(model), hold, done_of<Change>(std::move(done)));
            })
       .def("switch_to",
            [](Client& self, std::string model, py::function done) {
-             auto told = done_of<Change>(std::move(done));
-             const py::gil_scoped_release unlocked;
-             return self.switch_to_async(std::move(model), std::move(told));
+             return self.switch_to_async(std::move(model), done_of<Change>(std::move(done)));
            })
       .def("optimize",
            [](Client& self, std::vector<std::string> keep, py::function done) {
-             auto told = done_of<Change>(std::move(done));
-             const py::gil_scoped_release unlocked;
-             return self.optimize_async(std::move(keep), std::move(told));
+             return self.optimize_async(std::move(keep), done_of<Change>(std::move(done)));
            })
       .def("tokenize",
            [](Client& self, const std::string& text, bool special, const std::string& model) {
@@ -283,10 +273,8 @@ PYBIND11_MODULE(_native, module) {
            [](const Client& self) {
              const auto stats = self.conversation_stats();
              return py::dict("conversation_count"_a = stats.conversation_count,
-                             "current_mood"_a = stats.current_mood,
-                             "intimacy_level"_a = stats.intimacy_level,
-                             "prompt_tokens"_a = stats.prompt_tokens,
-                             "answer_tokens"_a = stats.answer_tokens,
+                             "current_mood"_a = stats.current_mood, "intimacy_level"_a = stats.intimacy_level,
+                             "prompt_tokens"_a = stats.prompt_tokens, "answer_tokens"_a = stats.answer_tokens,
                              "average_response_time_s"_a = stats.average_answer_s,
                              "failures"_a = stats.failures);
            })

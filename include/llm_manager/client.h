@@ -40,7 +40,7 @@ class LLM_MANAGER_API Retriever {
 };
 
 // Thread-safe; copies are the same client. It has one thread of its own, on which the callbacks of the
-// asynchronous forms run, one after the other: they must not block, and must not call a form that waits
+// asynchronous forms run, one after the other: they must not block or throw, nor call a form that waits
 // (which then fails with kFailedPrecondition "own_thread").
 //
 // Every `done` is called exactly once, from that thread, or from the caller's where the call cannot begin

@@ -1,8 +1,14 @@
 """Calls of the native module, awaited or waited for. `start(done)` begins one and gives its handle back; it calls
 `done(value, error)` once, on the library's own thread."""
 import asyncio
+import collections
 import concurrent.futures
 import contextlib
+import weakref
+
+# Starting a thousand calls takes the loop's thread less than so long at a time, in seconds.
+_TURN_S = 0.005
+_starts = weakref.WeakKeyDictionary()  # by loop
 
 
 def wait(start):
@@ -36,12 +42,33 @@ async def ask(start):
         else:
             future.set_result(value)
 
-    call = start(lambda value, error: _tell(loop, settle, value, error))
-    try:
-        return await future
-    except asyncio.CancelledError:
-        call.cancel()
-        raise
+    def begin():
+        if future.cancelled():
+            return
+        call = start(lambda value, error: _tell(loop, settle, value, error))
+        future.add_done_callback(lambda done: call.cancel() if done.cancelled() else None)
+
+    _begin_soon(loop, begin)
+    return await future
+
+
+def _begin_soon(loop, begin):
+    """In the order of their coming, a few in each turn of the loop: many at once do not hold it up."""
+    waiting = _starts.get(loop)
+    if waiting is None:
+        waiting = _starts[loop] = collections.deque()
+    waiting.append(begin)
+    if len(waiting) == 1:
+        loop.call_soon(_begin_some, loop, waiting)
+
+
+def _begin_some(loop, waiting):
+    until = loop.time() + _TURN_S
+    while waiting and loop.time() < until:
+        waiting[0]()
+        waiting.popleft()
+    if waiting:
+        loop.call_soon(_begin_some, loop, waiting)
 
 
 async def pieces(start):

@@ -50,7 +50,8 @@ def _configuration(config):
         return "", str(path), mapping if isinstance(mapping, dict) else {}
     if isinstance(config, dict):
         # JSON is YAML.
-        return json.dumps(config, ensure_ascii=False, default=str), "", config
+        theirs = {name: value for name, value in config.items() if name != "llm_manager"}
+        return json.dumps(theirs, ensure_ascii=False, default=str), "", config
     raise InvalidRequestError(f"a configuration is a dict or the path of a YAML file, not {type(config).__name__}",
                               "invalid_config")
 

@@ -65,13 +65,14 @@ def get_system_info():
 
 def _doctor():
     """What `llm-manager doctor` finds: the daemon's checks, or those that work without one."""
-    path = program()
-    if path is None:
-        return [{"status": "problem", "message": "the program llm-manager is not found",
-                 "fix": "scripts/bootstrap builds it; LLM_MANAGER_PROGRAM names it"}]
     try:
-        run = subprocess.run([path, "doctor", "--json"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                             timeout=_DOCTOR_LIMIT_S)
+        path = _native.find_program("")
+    except LLMManagerError as error:
+        return [{"name": "program", "status": "problem", "message": str(error),
+                 "fix": "run scripts/bootstrap, or set LLM_MANAGER_PROGRAM"}]
+    try:
+        run = subprocess.run([path, "doctor", "--json"], stdin=subprocess.DEVNULL, capture_output=True,
+                             text=True, timeout=_DOCTOR_LIMIT_S)
         return json.loads(run.stdout)["checks"]
     except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
         return [{"status": "problem", "message": f"{path} doctor cannot be asked: {error}", "fix": ""}]
@@ -111,7 +112,7 @@ def get_module_info():
         },
         "daemon_program": program(),
         "features": ["generation", "streaming", "cancellation", "embeddings", "own_rag_system", "unload_and_reload",
-                     "switching", "gpu_status", "diagnosis", "conversation_statistics"],
-        "not_yet": ["filter_repetition", "enable_traditional_chinese", "min_tokens", "built_in_retrieval",
-                    "stored_conversations", "persona"],
+                     "switching", "gpu_status", "diagnosis", "conversation_statistics", "filter_repetition",
+                     "enable_traditional_chinese", "min_tokens"],
+        "not_yet": ["built_in_retrieval", "stored_conversations", "persona"],
     }

@@ -11,7 +11,7 @@ using enum Mood;
 constexpr MoodTable kUsual = {{
     // bad,    poor,     plain,     nice,       warm
     {kSad, kWorried, kCalm, kCheerful, kDelighted},        // calm
-    {kWorried, kCalm, kCalm, kCheerful, kDelighted},   // cheerful
+    {kWorried, kCalm, kCalm, kCheerful, kDelighted},       // cheerful
     {kWorried, kCalm, kCheerful, kDelighted, kDelighted},  // delighted
     {kSad, kWorried, kCalm, kCalm, kCheerful},             // worried
     {kUpset, kSad, kWorried, kCalm, kCheerful},            // sad

@@ -67,14 +67,16 @@ class Guide(HomeTest):
         said = []
         for number, code in enumerate(programs):
             with self.subTest(block=number, code=code):
-                manager = namespace.get("manager")
-                if number >= 2 and (manager is None or manager._native is None):
-                    namespace["manager"] = await create_llm_manager(namespace["config"])
-                    self.assertIsNotNone(namespace["manager"])
-                    self.addCleanup(namespace["manager"].cleanup)
+                before = namespace.get("manager")
+                if number >= 2 and (before is None or before._native is None):
+                    before = namespace["manager"] = await create_llm_manager(namespace["config"])
+                    self.assertIsNotNone(before)
+                    self.addCleanup(before.cleanup)
                 said.append(await self.run_block(code, namespace))
-                before = manager
-                if isinstance(before, LLMManager) and namespace["manager"] is not before:
+                after = namespace.get("manager")
+                if isinstance(after, LLMManager):
+                    self.addCleanup(after.cleanup)
+                if before is not None and after is not before:
                     before.cleanup()
         manager = namespace["manager"]
         # What they left behind is what the guide says it is.

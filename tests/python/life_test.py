@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The private daemon's life: it ends with its program, however that ends."""
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ class Life(HomeTest):
         config = self.config(self.model("alpha", **model))
         with self.program(code, config) as program:
             daemon = int(program.stdout.readline() or 0)
-            self.assertGreater(daemon, 0, "it did not say its daemon" if program.poll() is None else program.stderr.read())
+            self.assertGreater(daemon, 0, "it did not start a daemon")
             there = [pid for pid in pids_of(self.home) if pid not in (program.pid, os.getpid())]
             self.assertIn(daemon, there)
             self.assertGreaterEqual(len(there), 2, "a daemon and a worker")
@@ -73,14 +74,18 @@ class Life(HomeTest):
 
     def test_ctrl_c_in_a_call_that_waits(self):
         code = OPEN + """
-threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+def interrupt():
+    while manager._native.model("embedding")["active"] == 0:
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt, daemon=True).start()
 manager.get_embeddings(["Hello"])
 """
         config = self.config(self.model("alpha"), self.model("vectors", kind="embedding", hang_at="prefill"))
         with self.program(code, config) as program:
             errors = program.communicate(timeout=PATIENCE_S)[1]
         self.assertIn("KeyboardInterrupt", errors)
-        self.assertEqual(wait_gone(pids_of(self.home), 10), [os.getpid()] if os.getpid() in pids_of(self.home) else [])
+        self.assertEqual(wait_gone(pids_of(self.home), 10), [])
 
     def test_the_end_of_an_interpreter_with_an_answer_under_way(self):
         self.assertEqual(self.run_to_end(BUSY, more_output=("busy",), hang_at="decode")[0], 0)
@@ -106,7 +111,7 @@ signal.pause()
             self.assertEqual(program.stdout.readline().strip(), "forked")
             there = pids_of(self.home)
             child = [pid for pid in there if pid not in (program.pid, os.getpid())
-                     and open(f"/proc/{pid}/comm").read().startswith("python")]
+                     and pathlib.Path(f"/proc/{pid}/comm").read_text().startswith("python")]
             self.assertEqual(len(child), 1)
             program.kill()
             program.wait(PATIENCE_S)

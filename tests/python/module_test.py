@@ -12,7 +12,7 @@ import unittest
 import llm_manager
 from llm_manager import LLMManager, create_llm_manager, diagnose_system, get_module_info, get_system_info
 
-from home import HomeTest
+from home import HomeTest, soon
 
 
 def echo(**more):
@@ -55,6 +55,27 @@ class Answers(HomeTest):
             await manager.generate_response("I hate this. It is terrible and stupid.")
         self.assertEqual(manager.get_conversation_stats()["current_mood"], "upset")
         self.assertEqual(manager.get_conversation_stats()["intimacy_level"], 0)
+
+    async def test_answers_in_taiwans_chinese_whole_and_in_pieces(self):
+        said = "打开软件， 用鼠标点击打印机。 程序员的服务器"
+        response = {"response": {"enable_traditional_chinese": True}}
+        manager = await self.manager(self.config(self.model("alpha", say=said, tokens=3), vtuber=response))
+        whole = await manager.generate_response("Hello")
+        self.assertEqual(whole, "開啟軟體， 用滑鼠點選印表機。 程式設計師的伺服器")
+        pieces = [piece async for piece in await manager.generate_response("Hello", stream=True)]
+        self.assertEqual("".join(pieces), whole)
+        self.assertGreater(len(pieces), 1)
+
+    async def test_a_loop_is_cut_and_its_slot_is_free(self):
+        config = self.config(self.model("alpha", say="ha", tokens=1000000, token_ms=1, slots=1),
+                             vtuber={"response": {"filter_repetition": True}})
+        manager = await self.manager(config)
+        answer = await manager.generate_response("Hello")
+        self.assertLess(len(answer), 200)
+        self.assertEqual(manager.last_answer["finish_reason"], "repetition")
+        await soon(lambda: manager._native.model("chat")["active"] == 0, "its slot is free")
+        pieces = [piece async for piece in await manager.generate_response("Hello", stream=True)]
+        self.assertEqual("".join(pieces), answer)
 
     async def test_each_way_to_call_a_retrieval(self):
         manager = await self.manager(self.config(self.model("alpha")))

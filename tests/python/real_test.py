@@ -43,6 +43,21 @@ class Real(HomeTest):
         await manager.generate_response("Hello", conversation_history=history[:2], max_tokens=4)
         self.assertEqual(manager.last_answer["turns_left_out"], 0)
 
+    async def test_an_answer_has_its_least_tokens(self):
+        asked = {"prompt": "Answer with the one word yes.", "temperature": 0}
+        usual = await self.real(vtuber={"response": {"max_tokens": 100}})
+        short = await usual.generate_response(**asked)
+        tokens = usual.last_answer["answer_tokens"]
+        self.assertEqual(usual.last_answer["finish_reason"], "stop", "it ends by itself")
+        usual.cleanup()
+        longer = await self.real(vtuber={"response": {"min_tokens": tokens + 10, "max_tokens": tokens + 12}})
+        answer = await longer.generate_response(**asked)
+        self.assertTrue(answer.startswith(short.rstrip()), (short, answer))
+        self.assertGreaterEqual(longer.last_answer["answer_tokens"], tokens + 10)
+        self.assertLessEqual(longer.last_answer["answer_tokens"], tokens + 12)
+        pieces = [piece async for piece in await longer.generate_response(**asked, stream=True)]
+        self.assertEqual("".join(pieces), answer)
+
     async def test_embeddings_are_the_models_own(self):
         manager = await self.real()
         rows = manager.get_embeddings(["This is an example sentence", "Each sentence is converted", "你好"])
@@ -93,7 +108,8 @@ class Real(HomeTest):
         manager = await self.real()
         status = manager.get_gpu_status()
         if status["gpu_count"] == 0:
-            self.assertEqual((status["total_memory_gb"], status["available_memory_gb"], status["devices"]), (0.0, 0.0, []))
+            self.assertEqual((status["total_memory_gb"], status["available_memory_gb"]), (0.0, 0.0))
+            self.assertEqual(status["devices"], [])
         self.assertGreater(status["host"]["total_memory_gb"], 0)
         diagnosis = manager.diagnose_gpu_allocation()
         self.assertIn("host", [device["id"] for device in diagnosis["devices"]])
