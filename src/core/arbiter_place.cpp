@@ -201,16 +201,16 @@ bool Arbiter::choose_place(Entry& entry, const Round& round, const Need& ever) {
   DeviceBytes less;
   less -= round.spoken_for.bytes;
   instance.plan = place(model, rooms_for(entry, places.devices, round.books, less));
-  if (instance.plan) return true;
-  // The room that it waits for is on its way still: nobody else is sent away for it.
   const auto is_candidate = [&](const LayerShare& share) {
     return std::ranges::find(places.devices, share.device) != places.devices.end();
   };
-  if (instance.committed && before && std::ranges::all_of(before->shares, is_candidate) &&
-      missing_for(need_at(entry, *before, round), reserve_beside(entry, *before), round).empty()) {
+  // What was made free for it is on its way still: nobody else is sent away for it, nor is it cut once more.
+  const bool keeps =
+      instance.committed && before && std::ranges::all_of(before->shares, is_candidate) &&
+      missing_for(need_at(entry, *before, round), reserve_beside(entry, *before), round).empty();
+  if (keeps && (!instance.plan || instance.plan->shares.size() > before->shares.size()))
     instance.plan = before;
-    return true;
-  }
+  if (instance.plan) return true;
   if (may_ask) {
     ask_footprint(entry, true);
     return false;

@@ -344,7 +344,7 @@ TEST_F(Waits, WhoseTimeIsOverTakesNobodysPlace) {
 // A load that was slow once, for a reason that is gone: only one that is let in can find out.
 TEST_F(Waits, AnEstimateThatWentWrongDoesNotRefuseForEver) {
   learn();
-  world.truth("b").load_time = sec(300);
+  world.truth("b").load_time = sec(200);
   const RequestId slow = world.request("b", sec(1));
   ASSERT_TRUE(world.run_until_true([&] { return world.fate(slow) == RequestFate::kEnded; }));
   world.truth("b").load_time = sec(1);
@@ -374,7 +374,7 @@ TEST_F(Waits, AnEstimateThatWentWrongDoesNotRefuseForEver) {
 // Where it stays slow, hardly anybody waits in vain and nothing is taken from anybody for it.
 TEST_F(Waits, AnEstimateThatIsRightGoesOnRefusing) {
   learn();
-  world.truth("b").load_time = sec(300);
+  world.truth("b").load_time = sec(200);
   const RequestId slow = world.request("b", sec(1));
   ASSERT_TRUE(world.run_until_true([&] { return world.fate(slow) == RequestFate::kEnded; }));
   const RequestId back = world.request("a", sec(1));
@@ -391,7 +391,7 @@ TEST_F(Waits, AnEstimateThatIsRightGoesOnRefusing) {
 
 TEST_F(Waits, OneAtATimeIsLetInToFindOut) {
   learn();
-  world.truth("b").load_time = sec(300);
+  world.truth("b").load_time = sec(200);
   const RequestId slow = world.request("b", sec(1));
   ASSERT_TRUE(world.run_until_true([&] { return world.fate(slow) == RequestFate::kEnded; }));
   const RequestId back = world.request("a", sec(1));
