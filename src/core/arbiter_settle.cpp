@@ -142,7 +142,7 @@ void Arbiter::end_back_offs() {
 void Arbiter::want_pins() {
   for (auto& [id, entry] : entries_) {
     if (!pin_wants(entry)) {
-      backlog_.take_pin(id);
+      if (backlog_.has_pin(id)) backlog_.take_pin(id);
       continue;
     }
     if (published(entry.state()) != PublishedState::kUnloaded &&

@@ -121,14 +121,13 @@ std::optional<TimePoint> Arbiter::preempted_at(const Entry& draining, const Lent
 // A model that is only loaded, by somebody's word or its pin, asks nothing: preempted for it, answers would
 // take the room back as soon as it is there. Nor does it help whoever waits for room elsewhere.
 bool Arbiter::requests_want_room_of(const Entry& draining) const {
-  const Need charge = charge_of(draining);
   return std::ranges::any_of(entries_, [&](const auto& item) {
     const Entry& other = item.second;
     if (other.state() != InstanceState::kQueued || backlog_.requests(item.first) == 0) return false;
     if (are_rivals(draining, other)) return true;
     Need need = need_of(other);
     if (!settings_.residency.max_loaded) need.places = 0;
-    return charge.takes_of(need);
+    return charge_of(draining).takes_of(need);
   });
 }
 

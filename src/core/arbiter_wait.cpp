@@ -248,8 +248,9 @@ std::optional<ExpectedWait> Arbiter::expected_wait(RequestId request, TimePoint 
 // in to find out whether what is foreseen is still true.
 std::optional<Error> Arbiter::too_late(Entry& seat, const RequestArrived& e, TimePoint deadline,
                                        const ExpectedWait& told) {
-  const auto least = wait_of(seat, e.priority, nullptr, Guessing::kLeast, now_);
   const Duration allowed = std::max(Duration(), deadline - now_);
+  if (told.wait <= allowed) return std::nullopt;
+  const auto least = wait_of(seat, e.priority, nullptr, Guessing::kLeast, now_);
   if (!least || least->wait <= allowed) return std::nullopt;
   if (seat.doubt.believed(least->wait, now_) <= allowed) {
     seat.doubt.let_in(now_);

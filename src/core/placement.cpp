@@ -236,11 +236,12 @@ std::vector<Rooms> sets_of(const PlacementCase& model, std::span<const Room> roo
   return sets;
 }
 
-std::vector<Placement> compact_places(const PlacementCase& model, std::span<const Room> rooms) {
+std::vector<Placement> compact_places(const PlacementCase& model, std::span<const Room> rooms,
+                                      std::size_t most) {
   std::vector<Placement> found;
   const Room* first = nullptr;
   for (const Room* room : in_preference(model, rooms)) {
-    if (first != nullptr && !is_as_good(model, *room, *first)) break;
+    if (found.size() == most || (first != nullptr && !is_as_good(model, *room, *first))) break;
     if (auto placement = cut_over(model, {room})) {
       found.push_back(*std::move(placement));
       if (first == nullptr) first = room;
@@ -248,8 +249,9 @@ std::vector<Placement> compact_places(const PlacementCase& model, std::span<cons
   }
   for (std::size_t count = 2; found.empty() && count <= most_devices(model, rooms.size()); ++count) {
     for (const bool with_display : {false, true}) {
-      for (const Rooms& set :
-           found.empty() ? sets_of(model, rooms, count, with_display) : std::vector<Rooms>()) {
+      if (!found.empty()) break;
+      for (const Rooms& set : sets_of(model, rooms, count, with_display)) {
+        if (found.size() == most) break;
         if (auto placement = cut_over(model, set)) found.push_back(*std::move(placement));
       }
     }
@@ -297,18 +299,18 @@ bool names(std::string_view word, const Device& device) {
 
 }  // namespace
 
-std::vector<Placement> places(const PlacementCase& model, std::span<const Room> rooms) {
+std::vector<Placement> places(const PlacementCase& model, std::span<const Room> rooms, std::size_t most) {
   if (rooms.empty()) return {};
   if (is_guide(model.layout, rooms.size())) {
     if (auto placement = place_by_guide(model, rooms)) return {*std::move(placement)};
   }
-  return compact_places(model, rooms);
+  return compact_places(model, rooms, most);
 }
 
 std::optional<Placement> place(const PlacementCase& model, std::span<const Room> rooms) {
-  std::vector<Placement> all = places(model, rooms);
-  if (all.empty()) return std::nullopt;
-  return std::move(all.front());
+  std::vector<Placement> first = places(model, rooms, 1);
+  if (first.empty()) return std::nullopt;
+  return std::move(first.front());
 }
 
 Placement place_anyway(const PlacementCase& model, std::span<const Room> rooms) {
