@@ -92,6 +92,7 @@ TEST(ArbiterCards, NobodyWaitsWhereSomebodyIdleCouldGo) {
         world.run_for(ms(250));
         const Snapshot snapshot = world.snapshot();
         const ModelView* model = Cards::only_one_that_waits(snapshot);
+        looked += model != nullptr ? 1 : 0;
         const bool could =
             model != nullptr && std::ranges::any_of(snapshot.devices, [&](const auto& view) {
               return to_be_had(snapshot, view) >= world.truth(model->model.id.str()).bytes.total();
