@@ -76,6 +76,7 @@ void Arbiter::on(const RequestArrived& e) {
     return emit(GrantLease{e.request, InstanceId(), Generation(), e.model});
   }
   if (contends(*seat)) remote_choice_.reset();
+  expire_waiters();  // whose time is over stands in nobody's way
   if (seat->state() == InstanceState::kFailed) {
     const Instance& failed = *seat->instance;
     if (!failed.retry_at || now_ < *failed.retry_at) {
@@ -377,9 +378,12 @@ void Arbiter::on(const FootprintPredicted& e) {
                                                  .fields = {},
                                                  .retry_after = {}}));
   }
-  entry->instance->footprint = e.footprint;
+  Instance& instance = *entry->instance;
+  instance.footprint = e.footprint;
+  instance.predicting = false;
+  instance.plan.reset();  // it was made of what was believed before
   entry->learned = e.footprint;
-  entry->learned_for_host = entry->instance->for_host;
+  entry->learned_for_host = instance.for_host;
   if (e.extent) entry->extent = e.extent;
 }
 
@@ -414,17 +418,21 @@ void Arbiter::on(const LoadSucceeded& e) {
   if (state != InstanceState::kStandbyTaken && state != InstanceState::kLoading)
     return;  // it was told to end meanwhile
   Instance& instance = *entry->instance;
-  // Correct the promise by the measurement. It may always shrink; it grows where there is room, and where
-  // there is none the ledger charges what is held beyond it.
+  instance.held = e.held;
+  instance.most_held = e.held;
+  learn(*entry);
+  // Correct the promise by what was measured, now and before. It may always shrink; it grows where there is
+  // room, and where there is none the ledger charges what is held beyond it.
+  const DeviceBytes& takes = entry->learned->bytes;
   Need growth;
-  for (const auto& [device, bytes] : e.held) {
+  for (const auto& [device, bytes] : takes) {
     if (bytes > instance.reserved.on(device)) growth.bytes.set(device, bytes - instance.reserved.on(device));
   }
   instance.held = {};  // else what was seen while it loaded would count twice
   const bool fits = ledger().shortage(growth).empty();
   for (const Device& device : devices_) {
-    const Bytes held = e.held.on(device.id);
-    if (held < instance.reserved.on(device.id) || fits) instance.reserved.set(device.id, held);
+    const Bytes bytes = takes.on(device.id);
+    if (bytes < instance.reserved.on(device.id) || fits) instance.reserved.set(device.id, bytes);
   }
   instance.held = e.held;
   instance.reclaimable = e.reclaimable;
@@ -434,9 +442,6 @@ void Arbiter::on(const LoadSucceeded& e) {
   instance.last_used = now_;
   entry->load_took = e.took;
   if (!entry->is_seat()) entry->failures = 0;
-  entry->learned = Footprint{e.held, FootprintSource::kMeasured};
-  entry->learned_for_host = !instance.plan && !entry->is_seat();
-  learn(*entry);
   if (instance.committed) {
     // What others' answers take to end belongs to the cost, but while they do the device works: one long
     // answer is not to stretch every quantum.
@@ -510,9 +515,6 @@ void Arbiter::on(const WorkerExited& e) {
   } else if (was_ready && !instance.outdated && !instance.held.empty()) {
     // What it grew to while it served is what the next life needs. One that never became ready, or has other
     // options than its model now, teaches nothing.
-    entry->learned =
-        Footprint{DeviceBytes::max(instance.held, entry->learned ? entry->learned->bytes : DeviceBytes()),
-                  FootprintSource::kMeasured};
     learn(*entry);
     emit(RecordFootprint{entry->model.id, instance.options, *entry->learned, entry->load_took});
   }
@@ -593,6 +595,7 @@ void Arbiter::on(const MemoryMeasured& e) {
       }
       for (const auto& [device, bytes] : use.held) instance.held.set(device, bytes);
       instance.reclaimable = use.reclaimable;
+      instance.most_held = DeviceBytes::max(instance.most_held, instance.held);
     }
   }
   // What an instance on its way out held counts as ours until its release is measured: else the same bytes

@@ -85,6 +85,20 @@ class Arbiter {
     ModelId model;
     TimePoint at;
   };
+  // One look at those who wait for room, in the order of their turns.
+  struct Round {
+    Ledger books;
+    Need coming;      // from instances on their way out
+    Need spoken_for;  // of that and of the free room, by earlier turns
+  };
+  // A resident that may make room for a load.
+  struct Leaver {
+    ModelId id;
+    Need frees;
+    double cost = 0;                // of losing it
+    bool idle = false;              // it goes at once
+    std::optional<TimePoint> from;  // when its turn may be ended; empty: nobody can tell yet
+  };
 
   // ---- arbiter.cpp: what each event means
   void on(const RequestArrived& e);
@@ -137,10 +151,16 @@ class Arbiter {
   void drop_kept(const Entry& entry, Bytes bytes);
   Need coming_room() const;
   Need room_ever() const;
+  // What a load that takes `need`, with `reserve` left free beside it, lacks; and what of that nobody is
+  // about to leave.
+  Need shortage_for(const Need& need, const Need& reserve, const Round& round) const;
+  Need missing_for(const Need& need, const Need& reserve, const Round& round) const;
+  std::vector<Leaver> leavers_for(const Entry& entry) const;  // those who go sooner first
   void refuse_for_now(Entry& entry, Error error);
-  Need with_reserve(const Entry& entry, Need need) const;
+  Need reserve_beside(const Entry& entry, const Placement& placement) const;
   void refuse_for_room(Entry& entry, const Ledger& books, const Need& need, const Need& ever);
   bool evict_for(Entry& entry, const Need& need, const Need& missing);
+  Round round_for(const Entry& entry) const;  // as it is when its turn to be admitted comes
   void tell_wait(Entry& entry, std::string why);
   std::vector<Entry*> queue_for_room();  // Queued with a known footprint, in the order of their turns
   Contention contention_for(const Entry& resident) const;
@@ -151,8 +171,20 @@ class Arbiter {
   std::vector<Room> rooms_for(const Entry& entry, const std::vector<DeviceId>& devices, const Ledger& books,
                               const DeviceBytes& more) const;
   void ask_footprint(Entry& entry, bool layers);
+  // `piece` is what it is told to take where nothing is known of its layers; it has to outlive the case.
+  PlacementCase case_of(const Entry& entry, const Extent& piece) const;
+  // Where there is room for it soonest, and of several such places where it costs least.
+  std::optional<Placement> soonest_place(const Entry& entry, const PlacementCase& model,
+                                         const std::vector<DeviceId>& devices, const Round& round) const;
+  Placement least_costly(const Entry& entry, std::vector<Placement> places, std::span<const Leaver> leavers,
+                         const Round& round) const;
+  Need need_at(const Entry& entry, const Placement& placement, const Round& round) const;
+  // What it takes where it would be placed now; what it was last told to take where that is not known.
+  Need foreseen_need(const Entry& entry, const Round& round) const;
+  // Whether one of which nothing is decided could go where the other is placed.
+  bool may_meet(const Entry& undecided, const Entry& placed) const;
   // False: not to be admitted now, for it was refused or is predicted anew.
-  bool choose_place(Entry& entry, const Ledger& books, const Need& spoken_for, const Need& ever);
+  bool choose_place(Entry& entry, const Round& round, const Need& ever);
   void learn(Entry& entry);  // what it is measured to hold, where it was placed
   void check_landing(const Entry& entry, const DeviceBytes& held);
   void note_loss(const Error& error);
@@ -170,6 +202,7 @@ class Arbiter {
   void leave_switch(const Entry& entry);
   void ask_again(Entry& seat);
   void choose_remote(const Entry& entry);
+  void drop_stale_choice();
   void settle_families();
   bool is_leaving() const;
   int ready_locals() const;
@@ -222,20 +255,24 @@ class Arbiter {
   Duration answer_of(const Entry& entry, Guessing guessing) const;
   Duration load_of(const Entry& entry, Guessing guessing) const;
   Line line_of(const Entry& entry, Guessing guessing, TimePoint now) const;
-  TimePoint room_comes(Guessing guessing, TimePoint now) const;
+  TimePoint gone_at(const Entry& leaving, Guessing guessing, TimePoint now) const;
+  bool waits_for(const Entry& seat, const Need& shortage, const Entry& leaving) const;
+  TimePoint room_comes(const Entry& seat, const Need& shortage, Guessing guessing, TimePoint now) const;
   std::optional<Expected> expected_for(const Entry& seat, double ahead, bool itself_waits, bool in_batch,
                                        Guessing guessing, TimePoint now,
                                        std::vector<const Entry*>* in_race) const;
   // `waiter` null: of a request that arrives now.
   std::optional<ExpectedWait> wait_of(const Entry& seat, PriorityClass priority, const Waiter* waiter,
                                       Guessing guessing, TimePoint now) const;
-  std::optional<Error> too_late(const Entry& seat, const RequestArrived& e, TimePoint deadline,
-                                const ExpectedWait& told) const;
+  std::optional<Error> too_late(Entry& seat, const RequestArrived& e, TimePoint deadline,
+                                const ExpectedWait& told);
 
   // ---- what holds now
   Entry* find(InstanceId id, Generation generation);
   Entry* find(const ModelId& model);
   bool is_local(const Entry& entry) const;
+  bool is_committed(const Entry& entry) const;  // the room that it waits for is on its way
+  bool any_card() const;                        // that the engine can use
   const Hold* hold_on(const Entry& entry) const;
   Error held_error(const Entry& entry, const Hold& hold) const;
   Need need_of(const Entry& entry) const;
@@ -245,8 +282,8 @@ class Arbiter {
   bool evictable(const Entry& entry) const;
   double cost_of_losing(const Entry& entry) const;
   Turn turn_of(const Entry& entry) const;
-  std::optional<TimePoint> preempted_at(const Instance& instance, const Lent& lent) const;
-  bool requests_wait_for_room() const;
+  std::optional<TimePoint> preempted_at(const Entry& draining, const Lent& lent) const;
+  bool requests_want_room_of(const Entry& draining) const;
   Contender contender(const Entry& entry) const;
   Duration age_cap(PriorityClass priority) const;
   Duration keep_alive(const Entry& entry) const;

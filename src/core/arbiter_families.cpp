@@ -20,20 +20,10 @@ ModelId seat_id(const UpstreamId& upstream) {
   return ModelId("@" + upstream.str());
 }
 
-bool is_coming(InstanceState state) {
-  return state == InstanceState::kReserved || state == InstanceState::kStandbyTaken ||
-         state == InstanceState::kLoading;
-}
-
 std::string names_of(const std::vector<Resident>& residents) {
   std::string names;
   for (const Resident& resident : residents) names += (names.empty() ? "" : ", ") + resident.name;
   return names.empty() ? "a model" : names;
-}
-
-bool is_going(InstanceState state) {
-  return state == InstanceState::kDraining || state == InstanceState::kStopping ||
-         state == InstanceState::kReclaiming;
 }
 
 }  // namespace
@@ -176,7 +166,7 @@ void Arbiter::leave_switch(const Entry& entry) {
   if (!switch_ || switch_target_ != entry.model.id) return;
   for (const auto& [id, other] : entries_) {
     if (&other == &entry || !contends(other) || other.model.family != switch_->to) continue;
-    if (other.state() != InstanceState::kQueued || !other.instance->committed) continue;
+    if (!is_committed(other)) continue;
     switch_target_ = id;
     const auto& queue = backlog_.of(id);
     if (!queue.empty()) switch_->to_model = selected_.model = queue.front().named;
@@ -198,7 +188,16 @@ void Arbiter::ask_again(Entry& seat) {
 void Arbiter::choose_remote(const Entry& entry) {
   if (settings_.residency.mode != ResidencyMode::kExclusive) return;
   if (entry.model.kind != ModelKind::kGeneration) return;
-  if (!remote_choice_) remote_choice_ = {entry.model.id, now_};
+  remote_choice_ = {entry.model.id, remote_choice_ ? remote_choice_->at : now_};
+}
+
+// It holds for as long as its model is there, needs nothing of ours, and families exclude each other.
+void Arbiter::drop_stale_choice() {
+  if (!remote_choice_) return;
+  const Entry* chosen = find(remote_choice_->model);
+  if (settings_.residency.mode != ResidencyMode::kExclusive || chosen == nullptr || !chosen->listed ||
+      seat_of(*chosen) != nullptr)
+    remote_choice_.reset();
 }
 
 // When the local models have been idle for the linger after a remote one was chosen; empty: not foreseeable.
@@ -232,12 +231,10 @@ void Arbiter::leave_for_remote() {
   const auto ends = linger_ends();
   if (any && (!ends || now_ < *ends)) return;
   const ModelId model = std::exchange(remote_choice_, std::nullopt)->model;
-  const Entry* entry = find(model);
-  if (entry == nullptr) return;
   selected_.model = selected_.remote ? model : selected_.model;
   if (selected_.remote) return;
-  open_switch({.family = entry->model.family, .model = model, .remote = true}, ModelId(), "a request",
-              ready_locals());
+  open_switch({.family = entries_.at(model).model.family, .model = model, .remote = true}, ModelId(),
+              "a request", ready_locals());
   for (auto& [id, local] : entries_) {
     if (contends(local) && !local.is_seat() && local.state() == InstanceState::kReady)
       begin_drain(local, EndCause::kSwitched,
@@ -447,6 +444,7 @@ ModelId Arbiter::resident_of(const Entry& seat) const {
 
 void Arbiter::settle_families() {
   const bool exclusive = settings_.residency.mode == ResidencyMode::kExclusive;
+  drop_stale_choice();
   if (exclusive) {
     leave_for_remote();
     meet_intruders();

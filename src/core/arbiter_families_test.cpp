@@ -176,6 +176,58 @@ TEST_F(Families, ASwitchBackWithinTheLingerCancelsAnUnloadThatHasNotBegun) {
   EXPECT_TRUE(world_.told<PublishSwitch>().empty());
 }
 
+// What was chosen elsewhere while one family at a time was the rule counts for nothing once it was not.
+TEST_F(Families, AChoiceElsewhereEndsWithTheRuleItWasMadeUnder) {
+  have_local();
+  ask("openai_gpt");
+  world_.run_for(sec(5));
+  world_.settings().residency.mode = ResidencyMode::kFit;
+  world_.configure();
+  world_.run_for(sec(20));
+  world_.settings().residency.mode = ResidencyMode::kExclusive;
+  world_.configure();
+  world_.run_for(sec(60));
+  EXPECT_TRUE(world_.has_worker("qwen")) << "nobody chose anything since";
+  EXPECT_TRUE(switches(SwitchStage::kBegan).empty());
+}
+
+TEST_F(Families, AChoiceElsewhereEndsWithItsModel) {
+  have_local();
+  ask("openai_gpt");
+  world_.run_for(sec(5));
+  std::erase_if(world_.models(), [](const Model& m) { return m.id == ModelId("openai_gpt"); });
+  world_.configure();
+  world_.run_for(sec(60));
+  EXPECT_TRUE(world_.has_worker("qwen"));
+  world_.add_remote_model("openai_gpt", "cloud");
+  world_.configure();
+  world_.run_for(sec(60));
+  EXPECT_TRUE(world_.has_worker("qwen")) << "it is there again, and nobody asked for it";
+}
+
+TEST_F(Families, AChoiceElsewhereEndsWhereItsUpstreamTurnsOutToShareOurDevices) {
+  have_local();
+  ask("openai_gpt");
+  world_.run_for(sec(5));
+  world_.upstream("cloud").upstream.shares_devices = true;
+  world_.configure();
+  world_.run_for(sec(60));
+  EXPECT_TRUE(world_.has_worker("qwen")) << "the linger is of those that need nothing of ours";
+}
+
+TEST_F(Families, OfTwoChosenElsewhereTheLaterIsSelected) {
+  world_.add_remote_model("openai_mini", "cloud");
+  world_.configure();
+  have_local();
+  ask("openai_gpt");
+  world_.run_for(sec(20));
+  ask("openai_mini");
+  world_.run_for(sec(15));
+  EXPECT_FALSE(world_.has_worker("qwen")) << "the linger counts from the first";
+  EXPECT_EQ(world_.snapshot().selected, ModelId("openai_mini"));
+  EXPECT_TRUE(world_.snapshot().remote_selected);
+}
+
 TEST_F(Families, MixedTrafficUnloadsLocalAtMostOncePerLinger) {
   have_local();
   for (int i = 0; i < 600; ++i) {

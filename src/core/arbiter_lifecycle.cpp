@@ -68,9 +68,7 @@ void Arbiter::order_load(Entry& entry, const Need& need) {
     instance.options.shares = instance.plan->shares;
     if (instance.plan->shares.size() == 1)
       instance.options.device = instance.plan->shares.front().device.str();
-  } else if (!entry.is_seat() && std::ranges::any_of(devices_, [](const Device& d) {
-               return d.kind != DeviceKind::kHost && d.usable;
-             })) {
+  } else if (!entry.is_seat() && any_card()) {
     instance.options.device = host_device().str();
   }
   instance.lacks.reset();

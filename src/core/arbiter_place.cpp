@@ -1,9 +1,12 @@
 // On which devices a load goes, and what is learned of it.
 #include <algorithm>
+#include <limits>
+#include <utility>
 
 #include <fmt/format.h>
 
 #include "core/arbiter.h"
+#include "core/eviction.h"
 
 namespace lm::core {
 namespace {
@@ -43,12 +46,14 @@ void Arbiter::ask_footprint(Entry& entry, bool layers) {
   LoadOptions options = entry.model.load;
   instance.for_host = places.devices.empty();
   instance.layers_asked = layers;
-  instance.footprint.reset();
+  instance.predicting = true;
   instance.since = now_;  // its prediction has the whole time for itself
   if (!places.devices.empty()) {
     const Ledger books = ledger();
     options.device =
         std::ranges::max(places.devices, {}, [&](const DeviceId& id) { return books.available(id); }).str();
+  } else if (any_card()) {
+    options.device = host_device().str();  // as it is ordered: what is learned of it is found again
   }
   emit(PredictFootprint{instance.id, instance.generation, entry.model.id, std::move(options), layers});
 }
@@ -68,7 +73,99 @@ std::vector<Room> Arbiter::rooms_for(const Entry& entry, const std::vector<Devic
   return rooms;
 }
 
-bool Arbiter::choose_place(Entry& entry, const Ledger& books, const Need& spoken_for, const Need& ever) {
+PlacementCase Arbiter::case_of(const Entry& entry, const Extent& piece) const {
+  const PlacementWish& wish = entry.model.placement;
+  return {.extent = entry.extent ? *entry.extent : piece,
+          .kind = entry.model.kind,
+          .layout = wish.layout,
+          .max_devices = entry.extent ? wish.max_devices : 1,
+          .gpu_layers = entry.extent ? entry.model.load.gpu_layers : std::nullopt,
+          .known = entry.known};
+}
+
+std::optional<Placement> Arbiter::soonest_place(const Entry& entry, const PlacementCase& model,
+                                                const std::vector<DeviceId>& devices,
+                                                const Round& round) const {
+  const auto rooms = [&](const DeviceBytes& more) { return rooms_for(entry, devices, round.books, more); };
+  DeviceBytes more;
+  more -= round.spoken_for.bytes;
+  if (auto placement = place(model, rooms(more))) return placement;
+
+  // A load for which others were sent away keeps to what they leave. Whoever comes first looks at those who
+  // are gone already before it sends anybody away, and waits for running answers only where it must.
+  const bool waits_already = entry.instance && entry.instance->committed;
+  DeviceBytes later;
+  for (const auto& [id, other] : entries_) {
+    if (!is_going(other.state())) continue;
+    const bool answers = other.state() == InstanceState::kDraining && !waits_already;
+    (answers ? later : more) += charge_of(other).bytes;
+  }
+  if (auto placement = place(model, rooms(more))) return placement;
+
+  const std::vector<Leaver> leavers = leavers_for(entry);
+  const auto is_as_soon = [](const Leaver& a, const Leaver& b) {
+    return a.idle == b.idle && a.from == b.from;
+  };
+  bool answers_too = false;
+  for (auto next = leavers.begin(); next != leavers.end();) {
+    if (!next->idle && !std::exchange(answers_too, true)) {
+      more += later;
+      if (auto placement = place(model, rooms(more))) return placement;
+    }
+    const auto group = next;
+    for (; next != leavers.end() && is_as_soon(*group, *next); ++next) more += next->frees.bytes;
+    std::vector<Placement> found = places(model, rooms(more));
+    if (!found.empty()) return least_costly(entry, std::move(found), {leavers.begin(), next}, round);
+  }
+  return std::nullopt;
+}
+
+Placement Arbiter::least_costly(const Entry& entry, std::vector<Placement> places,
+                                std::span<const Leaver> leavers, const Round& round) const {
+  const auto cost_of = [&](const Placement& placement) {
+    const Need missing =
+        missing_for(need_at(entry, placement, round), reserve_beside(entry, placement), round);
+    std::vector<Victim> victims;
+    for (const Leaver& leaver : leavers) {
+      if (leaver.frees.takes_of(missing)) victims.push_back({.frees = leaver.frees, .cost = leaver.cost});
+    }
+    const auto chosen = cheapest_set(missing, victims);
+    if (!chosen) return std::numeric_limits<double>::infinity();
+    double cost = 0;
+    for (const std::size_t i : *chosen) cost += victims[i].cost;
+    return cost;
+  };
+  return *std::ranges::min_element(places, {}, cost_of);
+}
+
+Need Arbiter::need_at(const Entry& entry, const Placement& placement, const Round& round) const {
+  const bool takes_place = entry.model.kind == ModelKind::kGeneration && !entry.is_seat();
+  return {.bytes = round.books.whole(placement.bytes), .places = takes_place ? 1 : 0};
+}
+
+Need Arbiter::foreseen_need(const Entry& entry, const Round& round) const {
+  const Candidates places = candidates_of(entry);
+  const bool known = entry.extent || (entry.learned && !entry.learned_for_host);
+  if (known && !places.devices.empty()) {
+    const Extent piece = in_one_piece(entry.learned.value_or(Footprint{}));
+    if (auto placement = soonest_place(entry, case_of(entry, piece), places.devices, round))
+      return need_at(entry, *placement, round);
+  }
+  Need need = need_at(entry, {}, round);
+  if (entry.learned) need.bytes = round.books.whole(entry.learned->bytes);
+  return need;
+}
+
+bool Arbiter::may_meet(const Entry& undecided, const Entry& placed) const {
+  const Candidates places = candidates_of(undecided);
+  const auto& plan = placed.instance->plan;
+  if (!plan || places.devices.empty()) return !plan && places.devices.empty();
+  return std::ranges::any_of(plan->shares, [&](const LayerShare& share) {
+    return std::ranges::find(places.devices, share.device) != places.devices.end();
+  });
+}
+
+bool Arbiter::choose_place(Entry& entry, const Round& round, const Need& ever) {
   Instance& instance = *entry.instance;
   if (entry.is_seat()) return true;
   const Candidates places = candidates_of(entry);
@@ -83,16 +180,11 @@ bool Arbiter::choose_place(Entry& entry, const Ledger& books, const Need& spoken
     return false;
   }
   if (instance.for_host != places.devices.empty()) {
+    instance.plan.reset();
     ask_footprint(entry, false);
     return false;
   }
-  const auto is_candidate = [&](const LayerShare& share) {
-    return std::ranges::find(places.devices, share.device) != places.devices.end();
-  };
-  // The room that it waits for is on its way.
-  if (instance.committed && instance.plan && std::ranges::all_of(instance.plan->shares, is_candidate))
-    return true;
-  instance.plan.reset();
+  const std::optional<Placement> before = std::exchange(instance.plan, std::nullopt);
   if (places.devices.empty()) return true;
 
   const PlacementWish& wish = entry.model.placement;
@@ -105,39 +197,63 @@ bool Arbiter::choose_place(Entry& entry, const Ledger& books, const Need& spoken
     return false;
   }
   const Extent piece = in_one_piece(*instance.footprint);
-  const PlacementCase model{.extent = entry.extent ? *entry.extent : piece,
-                            .kind = entry.model.kind,
-                            .layout = wish.layout,
-                            .max_devices = entry.extent ? wish.max_devices : 1,
-                            .gpu_layers = entry.extent ? entry.model.load.gpu_layers : std::nullopt,
-                            .known = entry.known};
+  const PlacementCase model = case_of(entry, piece);
   DeviceBytes less;
-  less -= spoken_for.bytes;
-  const std::vector<Room> now = rooms_for(entry, places.devices, books, less);
-  instance.plan = place(model, now);
-  if (!instance.plan && may_ask) {
+  less -= round.spoken_for.bytes;
+  instance.plan = place(model, rooms_for(entry, places.devices, round.books, less));
+  const auto is_candidate = [&](const LayerShare& share) {
+    return std::ranges::find(places.devices, share.device) != places.devices.end();
+  };
+  // What was made free for it is on its way still: nobody else is sent away for it, nor is it cut once more.
+  const bool keeps =
+      instance.committed && before && std::ranges::all_of(before->shares, is_candidate) &&
+      missing_for(need_at(entry, *before, round), reserve_beside(entry, *before), round).empty();
+  if (keeps && (!instance.plan || instance.plan->shares.size() > before->shares.size()))
+    instance.plan = before;
+  if (instance.plan) return true;
+  if (may_ask) {
     ask_footprint(entry, true);
     return false;
   }
+  instance.plan = soonest_place(entry, model, places.devices, round);
   if (instance.plan) return true;
-  const std::vector<Room> after_others = rooms_for(entry, places.devices, books, ever.bytes);
+  const std::vector<Room> after_others = rooms_for(entry, places.devices, round.books, ever.bytes);
   instance.plan = place(model, after_others);
   if (!instance.plan) instance.plan = place_anyway(model, after_others);
   return true;
 }
 
+// What it was seen to hold at most: what it grew to once it grows to again, and a life in which it did not
+// takes nothing back.
 void Arbiter::learn(Entry& entry) {
   const Instance& instance = *entry.instance;
-  if (!instance.plan) return;
-  Experience fresh{.layers = {}, .bytes = {}, .host = instance.held.on(host_device())};
-  for (const LayerShare& share : instance.plan->shares) {
-    fresh.layers.push_back(share.layers);
-    fresh.bytes.push_back(instance.held.on(share.device));
+  Footprint seen{DeviceBytes::max(instance.held, instance.most_held), FootprintSource::kMeasured};
+  const bool for_host = !instance.plan && !entry.is_seat();
+  if (instance.plan) {
+    Experience fresh{.layers = {}, .bytes = {}, .host = seen.bytes.on(host_device())};
+    for (const LayerShare& share : instance.plan->shares) {
+      fresh.layers.push_back(share.layers);
+      fresh.bytes.push_back(seen.bytes.on(share.device));
+    }
+    const auto earlier = std::ranges::find(entry.known, fresh.layers, &Experience::layers);
+    if (earlier != entry.known.end()) {
+      fresh.host = std::max(fresh.host, earlier->host);
+      for (std::size_t i = 0; i < fresh.bytes.size(); ++i)
+        fresh.bytes[i] = std::max(fresh.bytes[i], earlier->bytes[i]);
+      entry.known.erase(earlier);
+    }
+    seen.bytes.set(host_device(), fresh.host);
+    for (std::size_t i = 0; i < fresh.bytes.size(); ++i)
+      seen.bytes.set(instance.plan->shares[i].device, fresh.bytes[i]);
+    entry.known.push_back(std::move(fresh));
+    // Placements come and go with what is free; the latest are the ones that come again.
+    if (entry.known.size() > 16) entry.known.erase(entry.known.begin());
+  } else if (for_host && entry.learned && entry.learned_for_host &&
+             entry.learned->source == FootprintSource::kMeasured) {
+    seen.bytes = DeviceBytes::max(seen.bytes, entry.learned->bytes);
   }
-  std::erase_if(entry.known, [&](const Experience& e) { return e.layers == fresh.layers; });
-  entry.known.push_back(std::move(fresh));
-  // Placements come and go with what is free; the latest are the ones that come again.
-  if (entry.known.size() > 16) entry.known.erase(entry.known.begin());
+  entry.learned = std::move(seen);
+  entry.learned_for_host = for_host;
 }
 
 void Arbiter::check_landing(const Entry& entry, const DeviceBytes& held) {

@@ -34,6 +34,7 @@ LoadPlan Arbiter::plan(const ModelId& id, const LoadOptions& options, const Fore
     const std::vector<Room> now = rooms_for(entry, places.devices, books, {});
     const std::vector<Room> most = rooms_for(entry, places.devices, books, ever.bytes);
     auto placement = place(model, now);
+    if (!placement) placement = soonest_place(entry, model, places.devices, round_for(entry));
     if (!placement) placement = place(model, most);
     if (!placement) placement = place_anyway(model, most);
     plan.shares = placement->shares;

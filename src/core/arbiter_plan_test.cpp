@@ -156,5 +156,20 @@ TEST_F(Planned, AnUnknownModelHasNone) {
   EXPECT_THAT(world.plan("nobody", {}, {}).rows, IsEmpty());
 }
 
+TEST_F(Planned, SaysTheIdleOnesCardAndNotTheBusyOnes) {
+  add("c", in_layers(6));
+  world.configure();
+  load("a");
+  load("b");
+  for (const char* busy : {"a", "b"}) {
+    const RequestId running = world.request(busy);
+    ASSERT_TRUE(world.granted(running));
+    const LoadPlan said = plan("c");
+    EXPECT_THAT(where(said), ElementsAre(std::string(busy) == "a" ? "cuda1" : "cuda0"));
+    EXPECT_THAT(said.evicts, ElementsAre(ModelId(std::string(busy) == "a" ? "b" : "a")));
+    world.finish(running);
+  }
+}
+
 }  // namespace
 }  // namespace lm::core

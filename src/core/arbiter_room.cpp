@@ -1,5 +1,6 @@
 // Who gets memory, and who goes for it.
 #include <algorithm>
+#include <tuple>
 
 #include <fmt/format.h>
 
@@ -7,49 +8,13 @@
 #include "core/eviction.h"
 
 namespace lm::core {
-namespace {
-
-bool is_on_its_way(InstanceState state) {
-  return state == InstanceState::kReserved || state == InstanceState::kStandbyTaken ||
-         state == InstanceState::kLoading;
-}
-
-bool is_ending(InstanceState state) {
-  return state == InstanceState::kDraining || state == InstanceState::kStopping ||
-         state == InstanceState::kReclaiming;
-}
-
-// What `shortage` says of the devices and places that `need` takes.
-Need limited_to(const Need& need, const Need& shortage) {
-  Need mine;
-  for (const auto& [device, bytes] : need.bytes) mine.bytes.set(device, shortage.bytes.on(device));
-  if (need.places > 0) mine.places = shortage.places;
-  return mine;
-}
-
-// What of `shortage` is left when `coming` is there.
-Need beyond(const Need& shortage, const Need& coming) {
-  Need missing;
-  missing.places = std::max(0, shortage.places - coming.places);
-  for (const auto& [device, bytes] : shortage.bytes)
-    missing.bytes.set(device, std::max(Bytes(), bytes - coming.bytes.on(device)));
-  return missing;
-}
-
-bool takes_of(const Need& charge, const Need& missing) {
-  return (missing.places > 0 && charge.places > 0) ||
-         std::ranges::any_of(missing.bytes,
-                             [&](const auto& item) { return charge.bytes.on(item.first) > Bytes(); });
-}
-
-}  // namespace
 
 // The owner has lowered a limit: the cheapest go until what stays is within it. A model's batch is served
 // first, as at the end of any turn.
 void Arbiter::shed_surplus() {
   Need staying;
   for (const auto& [id, entry] : entries_) {
-    if (is_on_its_way(entry.state()) || evictable(entry) || entry.state() == InstanceState::kReady)
+    if (is_coming(entry.state()) || evictable(entry) || entry.state() == InstanceState::kReady)
       staying += {.bytes = entry.instance->reserved, .places = entry.instance->places};
   }
   Need surplus;
@@ -79,17 +44,17 @@ void Arbiter::shed_surplus() {
 
 void Arbiter::admit_loads() {
   gate_times_.clear();
+  for (auto& [id, entry] : entries_) {
+    if (entry.state() != InstanceState::kQueued) continue;
+    entry.instance->lacks.reset();
+    entry.instance->lacks_devices = false;
+  }
   const std::vector<Entry*> queue = queue_for_room();
   if (queue.empty()) return;
-  for (Entry* entry : queue) {
-    entry->instance->lacks.reset();
-    entry->instance->lacks_devices = false;
-  }
 
-  Ledger books = ledger();
-  Need coming = coming_room();    // from instances on their way out
-  Need spoken_for;                // of that and of the free room, by earlier turns
-  std::optional<Family> claimed;  // the devices, by an earlier turn
+  Round round{.books = ledger(), .coming = coming_room(), .spoken_for = {}};
+  std::optional<Family> claimed;        // the devices, by an earlier turn
+  std::vector<const Entry*> undecided;  // earlier turns of which it is not known where they go, and with what
   for (Entry* entry : queue) {
     Instance& instance = *entry->instance;
     if (contends(*entry)) {
@@ -109,56 +74,91 @@ void Arbiter::admit_loads() {
     }
     // Whether it could ever fit counts it alone: those before it in the queue go again.
     const Need ever = room_ever();
-    if (!choose_place(*entry, books, spoken_for, ever)) continue;
+    if (instance.predicting || !choose_place(*entry, round, ever)) {
+      // Predicted anew it keeps its turn, and what is on its way for it, wherever it goes then.
+      if (is_committed(*entry)) {
+        undecided.push_back(entry);
+        if (contends(*entry)) claimed = entry->model.family;
+      }
+      continue;
+    }
+    const auto before = std::ranges::find_if(undecided, [&](const Entry* e) { return may_meet(*e, *entry); });
+    if (before != undecided.end()) {
+      tell_wait(*entry, fmt::format("waits until it is known what {} takes", told_as(**before).str()));
+      continue;
+    }
     Need need = need_of(*entry);
-    need.bytes = books.whole(need.bytes);
+    need.bytes = round.books.whole(need.bytes);
     if (instance.force || entry->is_seat()) {
       for (const auto& [device, bytes] : DeviceBytes(need.bytes))
-        need.bytes.set(device, std::clamp(books.available(device) + ever.bytes.on(device), Bytes(), bytes));
+        need.bytes.set(device,
+                       std::clamp(round.books.available(device) + ever.bytes.on(device), Bytes(), bytes));
     }
-    const Need asked = with_reserve(*entry, need);
-    if (!ever.covers(books.shortage(asked))) {
-      refuse_for_room(*entry, books, asked, ever);
+    const Need reserve = instance.force || !instance.plan ? Need() : reserve_beside(*entry, *instance.plan);
+    Need asked = need;
+    asked += reserve;
+    if (!ever.covers(round.books.shortage(asked))) {
+      refuse_for_room(*entry, round.books, asked, ever);
       continue;
     }
 
-    Need wanted = spoken_for;
-    wanted += asked;
-    const Need shortage = limited_to(need, books.shortage(wanted));
-    if (shortage.empty()) {
+    if (shortage_for(need, reserve, round).empty()) {
       order_load(*entry, need);
-      books = ledger();
+      round.books = ledger();
       continue;
     }
-    const Need missing = beyond(shortage, coming);
+    const Need missing = missing_for(need, reserve, round);
     // Kept conversations go before models do, and only for a load that comes of it.
     const Bytes kept = std::min(missing.bytes.on(host_device()), kept_.droppable(now_));
     Need of_models = missing;
     of_models.bytes.add(host_device(), Bytes() - kept);
     if (of_models.empty() || evict_for(*entry, need, of_models)) {
       if (kept > Bytes()) drop_kept(*entry, kept);
-      coming = coming_room();
+      round.coming = coming_room();
       if (!instance.committed) instance.committed = now_;
-      spoken_for += need;
+      round.spoken_for += need;
       continue;
     }
     instance.lacks = missing;
     tell_wait(*entry, fmt::format("waits for {}: the models that hold it are busy",
                                   missing.bytes.empty() ? "a place" : to_string(need.bytes.total())));
-    // Beyond its age cap nobody overtakes it any more.
+    // Nobody overtakes it any more beyond its age cap, nor once others were sent away for it.
     const TimePoint aged_at = contender(*entry).aged_at;
-    if (aged_at <= now_) {
-      spoken_for += need;
+    if (instance.committed || aged_at <= now_) {
+      round.spoken_for += need;
     } else {
       gate_times_.push_back(aged_at);
     }
   }
 }
 
+Need Arbiter::shortage_for(const Need& need, const Need& reserve, const Round& round) const {
+  Need wanted = round.spoken_for;
+  wanted += need;
+  wanted += reserve;
+  return round.books.shortage(wanted).where(need);
+}
+
+Need Arbiter::missing_for(const Need& need, const Need& reserve, const Round& round) const {
+  return shortage_for(need, reserve, round).beyond(round.coming);
+}
+
+Arbiter::Round Arbiter::round_for(const Entry& entry) const {
+  Round round{.books = ledger(), .coming = coming_room(), .spoken_for = {}};
+  for (const auto& [id, other] : entries_) {
+    if (&other == &entry || !is_committed(other)) continue;
+    if (is_committed(entry) && *entry.instance->committed < *other.instance->committed) continue;
+    Need need = need_of(other);
+    need.bytes = round.books.whole(need.bytes);
+    round.spoken_for += need;
+  }
+  return round;
+}
+
 Need Arbiter::coming_room() const {
   Need coming;
   for (const auto& [id, entry] : entries_) {
-    if (is_ending(entry.state())) coming += charge_of(entry);
+    if (is_going(entry.state())) coming += charge_of(entry);
   }
   coming.bytes.add(host_device(), kept_.coming(now_));
   return coming;
@@ -177,7 +177,7 @@ Need Arbiter::room_ever() const {
   Need ever;
   for (const auto& [id, entry] : entries_) {
     const InstanceState state = entry.state();
-    if (is_ending(state) || evictable(entry) || (is_on_its_way(state) && !entry.is_pinned()))
+    if (is_going(state) || evictable(entry) || (is_coming(state) && !entry.is_pinned()))
       ever += charge_of(entry);
   }
   ever.bytes.add(host_device(), kept_.coming(now_) + kept_.droppable(now_));
@@ -212,31 +212,47 @@ void Arbiter::refuse_for_now(Entry& entry, Error error) {
 }
 
 // What is to stay free beside it, by the owner's word, on the devices that it goes to.
-Need Arbiter::with_reserve(const Entry& entry, Need need) const {
-  const Instance& instance = *entry.instance;
-  if (instance.force || !instance.plan) return need;
-  for (const LayerShare& share : instance.plan->shares)
-    need.bytes.add(share.device, reserve_on(entry.model.placement, share.device));
-  return need;
+Need Arbiter::reserve_beside(const Entry& entry, const Placement& placement) const {
+  Need reserve;
+  for (const LayerShare& share : placement.shares)
+    reserve.bytes.add(share.device, reserve_on(entry.model.placement, share.device));
+  return reserve;
+}
+
+std::vector<Arbiter::Leaver> Arbiter::leavers_for(const Entry& entry) const {
+  const Contender head = contender(entry);
+  const Contention contention{.oldest = head.head, .aged_at = head.aged_at};
+  const Duration q = quantum(settings_.scheduling, change_cost_.value());
+  std::vector<Leaver> leavers;
+  for (const auto& [id, other] : entries_) {
+    if (!evictable(other)) continue;
+    const Turn turn = turn_of(other);
+    Leaver leaver{.id = id,
+                  .frees = charge_of(other),
+                  .cost = cost_of_losing(other),
+                  .idle = turn.idle,
+                  .from = closable_from(turn, contention, q)};
+    if (leaver.from) leaver.from = std::max(*leaver.from, now_);
+    leavers.push_back(std::move(leaver));
+  }
+  std::ranges::sort(leavers, {}, [](const Leaver& leaver) {
+    return std::tuple(!leaver.idle, leaver.from.value_or(TimePoint::max()), leaver.id);
+  });
+  return leavers;
 }
 
 // Closes the gates of the cheapest residents that make room; false where their turns do not allow it yet.
 bool Arbiter::evict_for(Entry& entry, const Need& need, const Need& missing) {
-  const Contender head = contender(entry);
-  const Contention contention{.oldest = head.head, .aged_at = head.aged_at};
-  const Duration q = quantum();
-  std::vector<Entry*> candidates;
+  std::vector<Leaver> candidates;
   std::vector<Victim> victims;
   std::optional<TimePoint> next_close;
-  for (auto& [id, other] : entries_) {
-    if (!evictable(other) || !takes_of(charge_of(other), missing)) continue;
-    const std::optional<TimePoint> from = closable_from(turn_of(other), contention, q);
-    if (!from) continue;
-    if (*from <= now_) {
-      candidates.push_back(&other);
-      victims.push_back({.frees = charge_of(other), .cost = cost_of_losing(other)});
-    } else if (!next_close || *from < *next_close) {
-      next_close = from;
+  for (Leaver& leaver : leavers_for(entry)) {
+    if (!leaver.from || !leaver.frees.takes_of(missing)) continue;
+    if (*leaver.from <= now_) {
+      victims.push_back({.frees = leaver.frees, .cost = leaver.cost});
+      candidates.push_back(std::move(leaver));
+    } else if (!next_close || *leaver.from < *next_close) {
+      next_close = leaver.from;
     }
   }
   const auto chosen = cheapest_set(missing, victims);
@@ -246,13 +262,14 @@ bool Arbiter::evict_for(Entry& entry, const Need& need, const Need& missing) {
   }
   std::string pinned;
   for (const auto& [id, other] : entries_) {
-    if (other.is_pinned() && is_charged(other.state()) && takes_of(charge_of(other), missing))
+    if (other.is_pinned() && is_charged(other.state()) && charge_of(other).takes_of(missing))
       pinned += fmt::format("{}{}", pinned.empty() ? "; pinned: " : ", ", id.str());
   }
   for (const std::size_t i : *chosen) {
+    Entry& leaver = entries_.at(candidates[i].id);
     decide(DecisionKind::kWait, entry.model.id,
-           fmt::format("{} goes to make room for it", candidates[i]->model.id.str()));
-    end_turn(*candidates[i], EndCause::kEvicted,
+           fmt::format("{} goes to make room for it", leaver.model.id.str()));
+    end_turn(leaver, EndCause::kEvicted,
              fmt::format("evicted to make room for {} ({}): the cheapest of {} that may go{}",
                          entry.model.id.str(), to_string(need.bytes.total()), candidates.size(), pinned));
   }
@@ -264,7 +281,7 @@ void Arbiter::tell_wait(Entry& entry, std::string why) {
   instance.why = std::move(why);
   if (std::exchange(instance.wait_told, true)) return;
   decide(DecisionKind::kWait, entry.model.id, instance.why,
-         {{"bytes", instance.footprint->bytes.total().count()}});
+         {{"bytes", need_of(entry).bytes.total().count()}});
 }
 
 std::vector<Entry*> Arbiter::queue_for_room() {
@@ -274,7 +291,8 @@ std::vector<Entry*> Arbiter::queue_for_room() {
   };
   std::vector<Place> places;
   for (auto& [id, entry] : entries_) {
-    if (entry.state() == InstanceState::kQueued && entry.instance->footprint)
+    if (entry.state() != InstanceState::kQueued) continue;
+    if (!entry.instance->predicting || entry.instance->committed)
       places.push_back({&entry, contender(entry)});
   }
   std::ranges::sort(places, [this](const Place& a, const Place& b) {
@@ -297,7 +315,7 @@ Contention Arbiter::contention_for(const Entry& resident) const {
     // Those whose room is on its way go for others; this one stays.
     if (other.state() != InstanceState::kQueued) continue;
     const bool takes_room =
-        !resident.is_pinned() && other.instance->lacks && takes_of(charge, *other.instance->lacks);
+        !resident.is_pinned() && other.instance->lacks && charge.takes_of(*other.instance->lacks);
     const bool takes_devices = other.instance->lacks_devices && are_rivals(resident, other);
     if (!takes_room && !takes_devices) continue;
     const Contender c = contender(other);

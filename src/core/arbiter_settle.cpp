@@ -61,7 +61,7 @@ void Arbiter::meet_deadlines(Entry& entry) {
   Instance& instance = *entry.instance;
   switch (entry.state()) {
     case InstanceState::kQueued:
-      if (!instance.footprint && now_ >= instance.since + settings_.limits.load_silence) {
+      if (instance.predicting && now_ >= instance.since + settings_.limits.load_silence) {
         refuse(entry, {.code = ErrorCode::kDeadlineExceeded,
                        .message = "what it would take could not be predicted in time",
                        .reason = "predict_timeout",
@@ -142,7 +142,7 @@ void Arbiter::end_back_offs() {
 void Arbiter::want_pins() {
   for (auto& [id, entry] : entries_) {
     if (!pin_wants(entry)) {
-      backlog_.take_pin(id);
+      if (backlog_.has_pin(id)) backlog_.take_pin(id);
       continue;
     }
     if (published(entry.state()) != PublishedState::kUnloaded &&
@@ -176,10 +176,7 @@ void Arbiter::want_models() {
 
 void Arbiter::give_up_unwanted() {
   for (auto& [id, entry] : entries_) {
-    const InstanceState state = entry.state();
-    const bool on_its_way = state == InstanceState::kQueued || state == InstanceState::kReserved ||
-                            state == InstanceState::kStandbyTaken || state == InstanceState::kLoading;
-    if (!on_its_way) continue;
+    if (entry.state() != InstanceState::kQueued && !is_coming(entry.state())) continue;
     if (!backlog_.any(id)) {
       give_up(entry, EndCause::kUnwanted, "everybody who wanted it has left");
     } else if (entry.instance->outdated && entry.listed) {
@@ -202,6 +199,7 @@ bool Arbiter::grant_leases() {
       instance.leases.insert(request);
       Waiter waiter = *backlog_.take(request);
       demand_.granted(request, id, now_, waiter.answered);
+      entry.doubt.served();
       const bool in_batch = waiter.arrived <= instance.turn_began;
       leases_.emplace(request, Lent{.waiter = std::move(waiter), .in_batch = in_batch});
       instance.last_used = now_;
@@ -219,7 +217,7 @@ void Arbiter::preempt_overdue(Entry& entry) {
   if (!instance.yields_turn) return;
   std::vector<RequestId> overdue;
   for (const RequestId request : instance.leases) {
-    const auto at = preempted_at(instance, leases_.at(request));
+    const auto at = preempted_at(entry, leases_.at(request));
     if (at && now_ >= *at) overdue.push_back(request);
   }
   if (overdue.empty()) return;
@@ -252,8 +250,7 @@ void Arbiter::finish_drains() {
     enter(entry, Trigger::kDrained);
     stop(entry);
     for (auto& [other_id, other] : entries_) {
-      if (other.state() == InstanceState::kQueued && other.instance->committed)
-        other.instance->drained = now_;
+      if (is_committed(other)) other.instance->drained = now_;
     }
   }
 }
@@ -308,7 +305,7 @@ std::optional<TimePoint> Arbiter::next_wakeup() const {
     const Instance& instance = *entry.instance;
     switch (entry.state()) {
       case InstanceState::kQueued:
-        if (!instance.footprint) consider(instance.since + settings_.limits.load_silence);
+        if (instance.predicting) consider(instance.since + settings_.limits.load_silence);
         break;
       case InstanceState::kReserved:
       case InstanceState::kStandbyTaken:
@@ -325,7 +322,7 @@ std::optional<TimePoint> Arbiter::next_wakeup() const {
         consider(instance.drain_deadline);
         if (!instance.yields_turn) break;
         for (const RequestId request : instance.leases) {
-          if (const auto at = preempted_at(instance, leases_.at(request))) consider(*at);
+          if (const auto at = preempted_at(entry, leases_.at(request))) consider(*at);
         }
         break;
       case InstanceState::kStopping:

@@ -25,6 +25,15 @@ bool Arbiter::is_local(const Entry& entry) const {
   return !entry.is_seat() && !entry.model.remote && entry.model.family == Family::kLocal;
 }
 
+bool Arbiter::is_committed(const Entry& entry) const {
+  return entry.state() == InstanceState::kQueued && entry.instance->committed;
+}
+
+bool Arbiter::any_card() const {
+  return std::ranges::any_of(devices_,
+                             [](const Device& d) { return d.kind != DeviceKind::kHost && d.usable; });
+}
+
 const Hold* Arbiter::hold_on(const Entry& entry) const {
   if (entry.hold) return &*entry.hold;
   return hold_all_ && is_local(entry) ? &*hold_all_ : nullptr;
@@ -97,8 +106,9 @@ Turn Arbiter::turn_of(const Entry& entry) const {
 // not preempted before its first token, since what was read of its prompt would be read again, and where it
 // was preempted before, not before it has answered for a quantum: so it gets on in every turn. To give the
 // others of the batch a quantum, too, would give each change a drain as long as their answers.
-std::optional<TimePoint> Arbiter::preempted_at(const Instance& instance, const Lent& lent) const {
-  if (!lent.waiter.preemptible || !requests_wait_for_room()) return std::nullopt;
+std::optional<TimePoint> Arbiter::preempted_at(const Entry& draining, const Lent& lent) const {
+  if (!lent.waiter.preemptible || !requests_want_room_of(draining)) return std::nullopt;
+  const Instance& instance = *draining.instance;
   TimePoint at = instance.drain_began + settings_.scheduling.drain;
   if (lent.in_batch) {
     if (!lent.began) return instance.drain_deadline;
@@ -108,10 +118,15 @@ std::optional<TimePoint> Arbiter::preempted_at(const Instance& instance, const L
 }
 
 // A model that is only loaded, by somebody's word or its pin, asks nothing: preempted for it, answers would
-// take the room back as soon as it is there.
-bool Arbiter::requests_wait_for_room() const {
-  return std::ranges::any_of(entries_, [this](const auto& item) {
-    return item.second.state() == InstanceState::kQueued && backlog_.requests(item.first) > 0;
+// take the room back as soon as it is there. Nor does it help whoever waits for room elsewhere.
+bool Arbiter::requests_want_room_of(const Entry& draining) const {
+  return std::ranges::any_of(entries_, [&](const auto& item) {
+    const Entry& other = item.second;
+    if (other.state() != InstanceState::kQueued || backlog_.requests(item.first) == 0) return false;
+    if (are_rivals(draining, other)) return true;
+    Need need = need_of(other);
+    if (!settings_.residency.max_loaded) need.places = 0;
+    return charge_of(draining).takes_of(need);
   });
 }
 

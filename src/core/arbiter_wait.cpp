@@ -13,22 +13,6 @@ namespace {
 // nothing.
 constexpr Duration kGuessedAnswer = std::chrono::seconds(5);
 
-bool is_coming(InstanceState state) {
-  return state == InstanceState::kReserved || state == InstanceState::kStandbyTaken ||
-         state == InstanceState::kLoading;
-}
-
-bool is_going(InstanceState state) {
-  return state == InstanceState::kDraining || state == InstanceState::kStopping ||
-         state == InstanceState::kReclaiming;
-}
-
-bool takes_of(const Need& charge, const Need& missing) {
-  return (missing.places > 0 && charge.places > 0) ||
-         std::ranges::any_of(missing.bytes,
-                             [&](const auto& item) { return charge.bytes.on(item.first) > Bytes(); });
-}
-
 bool is_request(const Waiter& waiter) {
   return waiter.kind == Waiter::Kind::kRequest;
 }
@@ -74,28 +58,49 @@ Line Arbiter::line_of(const Entry& entry, Guessing guessing, TimePoint now) cons
   return line;
 }
 
-// When the room that others are about to leave is free.
-TimePoint Arbiter::room_comes(Guessing guessing, TimePoint now) const {
-  TimePoint at = now;
-  for (const auto& [id, entry] : entries_) {
-    if (!is_going(entry.state())) continue;
-    const Instance& instance = *entry.instance;
-    TimePoint ends = instance.since;  // of its answers
-    if (entry.state() == InstanceState::kDraining) {
-      ends = now;
-      double waited_for = 0;
-      for (const RequestId request : instance.leases) {
-        const auto cut = preempted_at(instance, leases_.at(request));
-        if (cut) {
-          ends = std::max(ends, std::min(*cut, now + answer_of(entry, guessing)));
-        } else {
-          waited_for += 1;
-        }
-      }
-      ends = std::max(ends, now + last_of(waited_for, answer_of(entry, guessing)));
-      ends = std::min(ends, std::max(now, instance.drain_deadline));
+// When what a leaving one holds is free.
+TimePoint Arbiter::gone_at(const Entry& leaving, Guessing guessing, TimePoint now) const {
+  const Instance& instance = *leaving.instance;
+  if (leaving.state() != InstanceState::kDraining) return instance.since + change_cost_.room();
+  TimePoint ends = now;  // its answers
+  double waited_for = 0;
+  for (const RequestId request : instance.leases) {
+    const auto cut = preempted_at(leaving, leases_.at(request));
+    if (cut) {
+      ends = std::max(ends, std::min(*cut, now + answer_of(leaving, guessing)));
+    } else {
+      waited_for += 1;
     }
-    at = std::max(at, ends + change_cost_.room());
+  }
+  ends = std::max(ends, now + last_of(waited_for, answer_of(leaving, guessing)));
+  return std::min(ends, std::max(now, instance.drain_deadline)) + change_cost_.room();
+}
+
+// Whether what `leaving` holds is part of what `seat` waits for: it is itself its earlier life, of another
+// family, or where something lacks.
+bool Arbiter::waits_for(const Entry& seat, const Need& shortage, const Entry& leaving) const {
+  return is_going(leaving.state()) &&
+         (&leaving == &seat || are_rivals(seat, leaving) || charge_of(leaving).takes_of(shortage));
+}
+
+// When the room that `seat` is short of is there, as far as others are about to leave it; whoever else
+// leaves meanwhile is nothing to it.
+TimePoint Arbiter::room_comes(const Entry& seat, const Need& shortage, Guessing guessing,
+                              TimePoint now) const {
+  TimePoint at = now;
+  std::vector<std::pair<TimePoint, Need>> leaving;
+  for (const auto& [id, other] : entries_) {
+    if (!waits_for(seat, shortage, other)) continue;
+    const TimePoint gone = std::max(now, gone_at(other, guessing, now));
+    if (&other == &seat || are_rivals(seat, other)) at = std::max(at, gone);
+    leaving.emplace_back(gone, charge_of(other));
+  }
+  std::ranges::sort(leaving, {}, &std::pair<TimePoint, Need>::first);
+  Need left = shortage;
+  for (const auto& [gone, frees] : leaving) {
+    if (left.empty()) break;
+    left = left.beyond(frees);
+    at = std::max(at, gone);
   }
   return at;
 }
@@ -123,7 +128,8 @@ std::optional<Expected> Arbiter::expected_for(const Entry& seat, double ahead, b
   const auto ready_at = [&](const Entry& entry) {
     const Instance& instance = *entry.instance;
     if (is_coming(entry.state())) return std::max(now, instance.ordered_at + load_of(entry, guessing));
-    return room_comes(guessing, now) + load_of(entry, guessing);
+    const Need shortage = shortage_for(need_of(entry), {}, round_for(entry));
+    return room_comes(entry, shortage, guessing, now) + load_of(entry, guessing);
   };
   const auto add_lane = [&](const Entry& entry) {
     Lane lane{.line = add(entry)};
@@ -142,52 +148,37 @@ std::optional<Expected> Arbiter::expected_for(const Entry& seat, double ahead, b
 
   race.mine = add(seat);
   if (itself_waits) race.lines[race.mine].waiting = std::max(0.0, race.lines[race.mine].waiting - 1);
-  const auto committed = [](const Entry& entry) {
-    return entry.state() == InstanceState::kQueued && entry.instance->committed;
-  };
   if (seat.state() == InstanceState::kReady) {
     add_lane(seat);
     const Need charge = charge_of(seat);
     for (const auto& [id, other] : entries_) {
       if (other.state() != InstanceState::kQueued || seat.is_pinned()) continue;
-      if ((other.instance->lacks && takes_of(charge, *other.instance->lacks)) ||
+      if ((other.instance->lacks && charge.takes_of(*other.instance->lacks)) ||
           (other.instance->lacks_devices && are_rivals(seat, other)))
         add(other);
     }
-  } else if (is_coming(seat.state()) || committed(seat)) {
+  } else if (is_coming(seat.state()) || is_committed(seat)) {
     add_lane(seat);
   } else {
     // What it lacks, who has it, and who else wants it.
-    Need need{.bytes = seat.learned ? seat.learned->bytes : DeviceBytes(),
-              .places = seat.model.kind == ModelKind::kGeneration && !seat.is_seat() ? 1 : 0};
-    Need wanted = need;
     std::vector<const Entry*> holders;
-    bool rivals = false;
     for (const auto& [id, other] : entries_) {
-      if (&other == &seat) continue;
-      if (committed(other)) wanted += need_of(other);
       if (!are_rivals(seat, other)) continue;
-      if (other.state() == InstanceState::kReady || is_coming(other.state()) || committed(other)) {
-        rivals = true;
+      if (other.state() == InstanceState::kReady || is_coming(other.state()) || is_committed(other))
         holders.push_back(&other);
-      }
     }
+    const bool rivals = !holders.empty();
     if (!rivals) {
-      const Need shortage = ledger().shortage(wanted);
-      const Need coming = coming_room();
-      Need missing{.places = need.places > 0 ? std::max(0, shortage.places - coming.places) : 0};
-      bool short_of_any = need.places > 0 && shortage.places > 0;
-      for (const auto& [device, bytes] : need.bytes) {
-        short_of_any = short_of_any || shortage.bytes.on(device) > Bytes();
-        missing.bytes.set(device, std::max(Bytes(), shortage.bytes.on(device) - coming.bytes.on(device)));
-      }
-      if (short_of_any) race.room_at = room_comes(guessing, now);
+      const Round round = round_for(seat);
+      const Need need = foreseen_need(seat, round);
+      race.room_at = room_comes(seat, shortage_for(need, {}, round), guessing, now);
+      const Need missing = missing_for(need, {}, round);
       if (!missing.empty()) {
         for (const auto& [id, other] : entries_) {
           if (&other == &seat || !other.instance || other.is_pinned()) continue;
           const bool holds = evictable(other) || is_coming(other.state());
-          if (holds ? takes_of(charge_of(other), missing)
-                    : committed(other) && takes_of(need_of(other), missing))
+          if (holds ? charge_of(other).takes_of(missing)
+                    : is_committed(other) && need_of(other).takes_of(missing))
             holders.push_back(&other);
         }
         if (holders.empty()) return std::nullopt;  // others than ours have it
@@ -206,7 +197,7 @@ std::optional<Expected> Arbiter::expected_for(const Entry& seat, double ahead, b
       for (const auto& [id, other] : entries_) {
         const InstanceState state = other.state();
         if (backlog_.requests(id) > 0 && (state == InstanceState::kQueued || is_going(state)) &&
-            !committed(other))
+            !is_committed(other))
           add(other);
       }
     }
@@ -234,10 +225,13 @@ std::optional<ExpectedWait> Arbiter::wait_of(const Entry& seat, PriorityClass pr
     wait.held_for = std::max(Duration(), expected->held_until - now);
   } else if (!is_coming(seat.state()) && seat.state() != InstanceState::kReady) {
     // Its room is on its way: whose answers it still waits for.
+    const Round round = round_for(seat);
+    const Need need = is_committed(seat) ? need_of(seat) : foreseen_need(seat, round);
+    const Need shortage = shortage_for(need, {}, round);
     for (const auto& [id, other] : entries_) {
-      if (other.state() != InstanceState::kDraining || &other == &seat) continue;
+      if (other.state() != InstanceState::kDraining || !waits_for(seat, shortage, other)) continue;
       wait.holder = told_as(other);
-      wait.held_for = room_comes(guessing, now) - now;
+      wait.held_for = std::max(Duration(), room_comes(seat, shortage, guessing, now) - now);
       break;
     }
   }
@@ -250,12 +244,19 @@ std::optional<ExpectedWait> Arbiter::expected_wait(RequestId request, TimePoint 
   return wait_of(entries_.at(waiter->model), waiter->priority, waiter, Guessing::kLikely, now);
 }
 
-// Why it is refused that arrives now and has to be served by `deadline`; empty: it may be in time.
-std::optional<Error> Arbiter::too_late(const Entry& seat, const RequestArrived& e, TimePoint deadline,
-                                       const ExpectedWait& told) const {
-  const auto least = wait_of(seat, e.priority, nullptr, Guessing::kLeast, now_);
-  if (!least || now_ + least->wait <= deadline) return std::nullopt;
+// Why it is refused that arrives now and has to be served by `deadline`; empty: it may be in time, or is let
+// in to find out whether what is foreseen is still true.
+std::optional<Error> Arbiter::too_late(Entry& seat, const RequestArrived& e, TimePoint deadline,
+                                       const ExpectedWait& told) {
   const Duration allowed = std::max(Duration(), deadline - now_);
+  if (told.wait <= allowed) return std::nullopt;
+  const auto least = wait_of(seat, e.priority, nullptr, Guessing::kLeast, now_);
+  if (!least || least->wait <= allowed) return std::nullopt;
+  if (seat.doubt.believed(least->wait, now_) <= allowed) {
+    seat.doubt.let_in(now_);
+    return std::nullopt;
+  }
+  seat.doubt.refused(now_);
   const std::string why =
       told.holder.empty() ? fmt::format("loading it takes {:.2f} s", seconds(told.wait))
       : told.holder == told_as(seat)

@@ -237,6 +237,172 @@ TEST_F(Waits, APreemptedAnswersLengthIsAllOfIt) {
   EXPECT_NEAR(seconds(told(behind)->wait), 6, 0.5);
 }
 
+// ---- on several cards
+
+struct WaitsOnCards : ::testing::Test {
+  WaitsOnCards() {
+    for (const char* id : {"cuda0", "cuda1"}) world.add_device(id, gib(8));
+    for (const char* id : {"a", "b", "x"}) world.add_model(id, DeviceBytes{{DeviceId("cuda0"), gib(6)}});
+    world.configure();
+  }
+  void put(const std::string& id, const std::string& device) {
+    world.model(id).placement.devices = {DeviceId(device)};
+    world.configure();
+    answer(id);
+  }
+  void answer(const std::string& id) {
+    const RequestId r = world.request(id, sec(2));
+    ASSERT_TRUE(world.run_until_true([&] { return world.fate(r) == RequestFate::kEnded; }));
+  }
+  void leave(const std::string& id) {
+    const JobId job = world.unload(id);
+    ASSERT_TRUE(world.run_until_true([&] { return world.of(job).done; }));
+  }
+  ExpectedWait told(RequestId id) const {
+    for (const TellWait& t : world.told<TellWait>()) {
+      if (t.request == id) return t.wait;
+    }
+    ADD_FAILURE() << "nothing was told";
+    return {};
+  }
+  World world;
+};
+
+// Where it was last time says nothing of where it goes now.
+TEST_F(WaitsOnCards, NobodyIsRefusedForACardThatItDoesNotNeed) {
+  answer("x");
+  leave("x");
+  put("a", "cuda0");
+  world.request("a", sec(600));
+  const RequestId r = world.request("x", sec(1), PriorityClass::kInteractive, sec(3));
+  ASSERT_FALSE(world.rejected(r)) << world.of(r).error->message;
+  EXPECT_NEAR(seconds(told(r).wait), 1, 0.2) << "the other card is free";
+  EXPECT_TRUE(told(r).holder.empty()) << told(r).holder.str();
+  world.run_for(sec(2));
+  EXPECT_TRUE(world.granted(r));
+}
+
+TEST_F(WaitsOnCards, TheIdleOnesCardIsForeseenAndNotTheBusyOnes) {
+  answer("x");
+  leave("x");
+  put("a", "cuda0");
+  put("b", "cuda1");
+  world.request("a", sec(600));
+  const RequestId r = world.request("x", sec(1), PriorityClass::kInteractive, sec(3));
+  ASSERT_FALSE(world.rejected(r)) << world.of(r).error->message;
+  world.run_for(sec(3));
+  EXPECT_TRUE(world.granted(r));
+}
+
+TEST_F(WaitsOnCards, WhoWouldHaveToWaitForEitherCardIsRefused) {
+  answer("x");
+  leave("x");
+  put("a", "cuda0");
+  put("b", "cuda1");
+  for (const char* id : {"a", "b"}) world.request(id, sec(600));
+  const RequestId r = world.request("x", sec(1), PriorityClass::kInteractive, sec(2));
+  EXPECT_EQ(world.reason(r), "deadline_too_near");
+}
+
+// Who leaves a card that the load does not want keeps it from nothing.
+TEST_F(WaitsOnCards, AnEndElsewhereIsNotWaitedFor) {
+  answer("x");
+  leave("x");
+  put("a", "cuda0");
+  put("b", "cuda1");
+  for (int i = 0; i < 2; ++i) world.request("a", sec(600));
+  world.unload("a");
+  world.unload("b");
+  ASSERT_EQ(world.state("a"), InstanceState::kDraining);
+  ASSERT_NE(world.state("b"), InstanceState::kDraining);
+  const RequestId r = world.request("x", sec(1), PriorityClass::kInteractive, sec(3));
+  ASSERT_FALSE(world.rejected(r)) << world.of(r).error->message;
+  EXPECT_LT(told(r).wait, sec(2)) << "a answers on, on the other card";
+  EXPECT_TRUE(told(r).holder.empty()) << told(r).holder.str();
+  world.run_for(sec(3));
+  EXPECT_TRUE(world.granted(r));
+}
+
+// ---- what is foreseen may be wrong
+
+// One that expires at this very moment has no place in the queue any more.
+TEST_F(Waits, WhoseTimeIsOverTakesNobodysPlace) {
+  world.settings().scheduling.queue_per_model = 1;
+  world.configure();
+  world.add_model("slow", gib(7));
+  world.configure();
+  world.truth("slow").load_time = sec(60);
+  const RequestId first = world.request("slow", {}, PriorityClass::kInteractive, sec(5));
+  std::optional<RequestId> second;
+  world.after(sec(5), [&] { second = world.request("slow"); });
+  world.run_for(sec(5));
+  EXPECT_EQ(world.reason(first), "wait_expired");
+  ASSERT_TRUE(second);
+  EXPECT_FALSE(world.rejected(*second)) << world.reason(*second);
+}
+
+// A load that was slow once, for a reason that is gone: only one that is let in can find out.
+TEST_F(Waits, AnEstimateThatWentWrongDoesNotRefuseForEver) {
+  learn();
+  world.truth("b").load_time = sec(200);
+  const RequestId slow = world.request("b", sec(1));
+  ASSERT_TRUE(world.run_until_true([&] { return world.fate(slow) == RequestFate::kEnded; }));
+  world.truth("b").load_time = sec(1);
+  const RequestId back = world.request("a", sec(1));
+  ASSERT_TRUE(world.run_until_true([&] { return world.fate(back) == RequestFate::kEnded; }));
+  int refused = 0, served = 0;
+  std::optional<double> first_served;
+  const TimePoint from = world.now();
+  for (int i = 0; i < 60; ++i) {
+    const RequestId r = world.request("b", sec(1), PriorityClass::kInteractive, sec(10));
+    world.run_for(sec(15));
+    if (world.granted(r)) {
+      ++served;
+      if (!first_served) first_served = seconds(world.of(r).answered - from);
+    } else {
+      EXPECT_EQ(world.reason(r), "deadline_too_near");
+      ++refused;
+    }
+  }
+  ASSERT_TRUE(first_served) << "all were refused";
+  EXPECT_LT(*first_served, 6 * 60);
+  EXPECT_GT(refused, 5) << "it is believed at first";
+  EXPECT_EQ(served + refused, 60);
+  EXPECT_GT(served, 30) << "and once it was found out nobody is refused any more";
+}
+
+// Where it stays slow, hardly anybody waits in vain and nothing is taken from anybody for it.
+TEST_F(Waits, AnEstimateThatIsRightGoesOnRefusing) {
+  learn();
+  world.truth("b").load_time = sec(200);
+  const RequestId slow = world.request("b", sec(1));
+  ASSERT_TRUE(world.run_until_true([&] { return world.fate(slow) == RequestFate::kEnded; }));
+  const RequestId back = world.request("a", sec(1));
+  ASSERT_TRUE(world.run_until_true([&] { return world.fate(back) == RequestFate::kEnded; }));
+  int let_in = 0;
+  for (int i = 0; i < 240; ++i) {
+    const RequestId r = world.request("b", sec(1), PriorityClass::kInteractive, sec(10));
+    if (!world.rejected(r)) ++let_in;
+    world.run_for(sec(5));
+  }
+  EXPECT_GT(let_in, 0) << "it is asked again whether it is true";
+  EXPECT_LE(let_in, 5) << "in twenty minutes";
+}
+
+TEST_F(Waits, OneAtATimeIsLetInToFindOut) {
+  learn();
+  world.truth("b").load_time = sec(200);
+  const RequestId slow = world.request("b", sec(1));
+  ASSERT_TRUE(world.run_until_true([&] { return world.fate(slow) == RequestFate::kEnded; }));
+  const RequestId back = world.request("a", sec(1));
+  ASSERT_TRUE(world.run_until_true([&] { return world.fate(back) == RequestFate::kEnded; }));
+  ASSERT_TRUE(world.rejected(world.request("b", sec(1), PriorityClass::kInteractive, sec(10))));
+  world.run_for(minutes(10));
+  EXPECT_FALSE(world.rejected(world.request("b", sec(1), PriorityClass::kInteractive, sec(10))));
+  for (int i = 0; i < 5; ++i)
+    EXPECT_TRUE(world.rejected(world.request("b", sec(1), PriorityClass::kInteractive, sec(10))));
+}
+
 // Whatever holds, nobody with time enough is refused who would have been served at once, and everybody who
 // waits can be asked about.
 TEST(RandomWaits, AreToldOfEverybodyWhoWaits) {

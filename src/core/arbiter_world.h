@@ -291,6 +291,13 @@ class World {
   }
   // Its worker says why, and dies.
   void end_with(InstanceId id, Error error) { end_worker(id, "was killed by SIGABRT", std::move(error)); }
+  // Its worker takes so much of a device from now on, and is measured.
+  void come_to_hold(const std::string& model, const std::string& device, Bytes bytes) {
+    for (auto& [id, worker] : workers_) {
+      if (worker.alive && worker.model == ModelId(model)) worker.held.set(DeviceId(device), bytes);
+    }
+    measure();
+  }
   // So much of the host is taken by kept conversations.
   void keep_states(Bytes bytes) {
     states_ = bytes;

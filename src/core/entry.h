@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/doubt.h"
 #include "core/instance.h"
 #include "domain/model.h"
 #include "domain/upstream.h"
@@ -36,6 +37,7 @@ struct Entry {
   Duration load_took = std::chrono::seconds(1);
   int slots_last = 1;          // when it was loaded last
   bool loaded_before = false;  // in this daemon's life: its file was read
+  Doubt doubt;                 // of the waits that are foreseen for it
   std::optional<Instance> instance;
 
   // ---- of a seat

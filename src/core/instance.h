@@ -21,7 +21,8 @@ struct Instance {
   TimePoint since;  // of the state
   bool force = false;
 
-  std::optional<Footprint> footprint;  // known: it can be admitted
+  std::optional<Footprint> footprint;  // the last that was told
+  bool predicting = false;             // another was asked for: it is not admitted before that
   std::optional<Placement> plan;       // the devices that it goes to; empty: the host, or an upstream's
   bool for_host = false;               // the footprint is of the host alone
   bool layers_asked = false;           // it was asked for layer by layer
@@ -36,6 +37,7 @@ struct Instance {
   std::optional<TimePoint> drained;    // those that it waits for answer nobody any more since then
   DeviceBytes reserved;
   DeviceBytes held;
+  DeviceBytes most_held;  // at any time
   Bytes reclaimable;
   int slots = 0;
   int context = 0;

@@ -56,6 +56,14 @@ constexpr bool is_charged(InstanceState state) {
   return state >= InstanceState::kReserved && state <= InstanceState::kReclaiming;
 }
 
+// On its way into memory, and out of it.
+constexpr bool is_coming(InstanceState state) {
+  return state >= InstanceState::kReserved && state <= InstanceState::kLoading;
+}
+constexpr bool is_going(InstanceState state) {
+  return state >= InstanceState::kDraining && state <= InstanceState::kReclaiming;
+}
+
 // docs/state_machine.md.
 std::string describe_state_machine();
 

@@ -195,6 +195,28 @@ TEST(InstanceMachine, ChargesFromReservedToTheEndOfReclaiming) {
   }
 }
 
+// Every state is one of: not there, coming, serving, going. Who comes or goes is charged.
+TEST(InstanceMachine, ComesServesAndGoes) {
+  std::string ways;
+  for (int s = 0; s < kStates; ++s) {
+    const InstanceState state = state_at(s);
+    EXPECT_FALSE(is_coming(state) && is_going(state)) << to_string(state);
+    if (is_coming(state) || is_going(state)) {
+      EXPECT_TRUE(is_charged(state)) << to_string(state);
+    }
+    ways += is_coming(state) ? 'c' : is_going(state) ? 'g' : is_charged(state) ? 's' : '-';
+  }
+  EXPECT_EQ(ways, "--cccssggg-");
+  // Nobody who goes comes again before it was away.
+  for (int s = 0; s < kStates; ++s) {
+    for (int t = 0; t < kTriggerCount; ++t) {
+      const Cell& c = cell(state_at(s), trigger_at(t));
+      if (c.kind != Cell::kGo || !is_going(state_at(s))) continue;
+      EXPECT_TRUE(is_going(c.next) || !is_charged(c.next)) << to_string(state_at(s));
+    }
+  }
+}
+
 TEST(InstanceMachine, AVictimIsNeverRevived) {
   for (const InstanceState ending : {kDraining, kStopping, kReclaiming}) {
     std::set<InstanceState> seen = {ending};

@@ -10,6 +10,25 @@ bool Need::covers(const Need& shortage) const {
                              [this](const auto& entry) { return bytes.on(entry.first) >= entry.second; });
 }
 
+bool Need::takes_of(const Need& shortage) const {
+  return (shortage.places > 0 && places > 0) ||
+         std::ranges::any_of(shortage.bytes,
+                             [this](const auto& entry) { return bytes.on(entry.first) > Bytes(); });
+}
+
+Need Need::beyond(const Need& coming) const {
+  Need left{.bytes = {}, .places = std::max(0, places - coming.places)};
+  for (const auto& [device, amount] : bytes)
+    left.bytes.set(device, std::max(Bytes(), amount - coming.bytes.on(device)));
+  return left;
+}
+
+Need Need::where(const Need& need) const {
+  Need there{.bytes = {}, .places = need.places > 0 ? places : 0};
+  for (const auto& [device, amount] : need.bytes) there.bytes.set(device, bytes.on(device));
+  return there;
+}
+
 Ledger::Ledger(std::span<const Device> devices, const DeviceBytes& external, std::optional<int> max_loaded)
     : devices_(devices.begin(), devices.end()),
       external_(external),

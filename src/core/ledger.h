@@ -25,6 +25,12 @@ struct Need {
   }
   // Whether taking this much covers `shortage` on every device and in places.
   bool covers(const Need& shortage) const;
+  // Whether having this much back helps where `shortage` is.
+  bool takes_of(const Need& shortage) const;
+  // What of it is left where `coming` is there.
+  Need beyond(const Need& coming) const;
+  // What of it lies on the devices and places that `need` takes.
+  Need where(const Need& need) const;
 };
 
 class Ledger {

@@ -90,6 +90,37 @@ TEST(Need, CoversEveryDeviceAndPlaces) {
 }
 
 // Against arithmetic done by hand, on random books.
+TEST(Need, HelpsWhereSomethingLacks) {
+  const DeviceId a("a"), b("b");
+  const Need charge{.bytes = {{a, gib(2)}}, .places = 1};
+  EXPECT_TRUE(charge.takes_of({.bytes = {{a, gib(5)}}, .places = 0}));
+  EXPECT_FALSE(charge.takes_of({.bytes = {{b, gib(5)}}, .places = 0})) << "another device";
+  EXPECT_TRUE(charge.takes_of({.bytes = {{b, gib(5)}}, .places = 1})) << "a place";
+  EXPECT_FALSE((Need{.bytes = {{a, gib(2)}}, .places = 0}).takes_of({.bytes = {}, .places = 1}));
+  EXPECT_FALSE(charge.takes_of({})) << "nothing lacks";
+}
+
+TEST(Need, WhatIsComingIsNotMissed) {
+  const DeviceId a("a"), b("b");
+  const Need shortage{.bytes = {{a, gib(3)}, {b, gib(1)}}, .places = 2};
+  const Need left = shortage.beyond({.bytes = {{a, gib(1)}, {b, gib(4)}}, .places = 1});
+  EXPECT_EQ(left.bytes, (DeviceBytes{{a, gib(2)}})) << "too much of one is nothing of the other";
+  EXPECT_EQ(left.places, 1);
+  EXPECT_TRUE(shortage.beyond(shortage).empty());
+  EXPECT_EQ(shortage.beyond({}).bytes, shortage.bytes);
+  EXPECT_EQ(shortage.beyond({.bytes = {}, .places = 5}).places, 0);
+}
+
+TEST(Need, IsLookedAtWhereSomethingIsTaken) {
+  const DeviceId a("a"), b("b");
+  const Need shortage{.bytes = {{a, gib(3)}, {b, gib(1)}}, .places = 2};
+  const Need on_b = shortage.where({.bytes = {{b, mib(1)}}, .places = 0});
+  EXPECT_EQ(on_b.bytes, (DeviceBytes{{b, gib(1)}}));
+  EXPECT_EQ(on_b.places, 0);
+  EXPECT_EQ(shortage.where({.bytes = {}, .places = 1}).places, 2);
+  EXPECT_TRUE(shortage.where({}).empty());
+}
+
 TEST(Ledger, AgreesWithPlainArithmetic) {
   std::mt19937_64 random(7);
   const auto upto = [&](std::int64_t n) {

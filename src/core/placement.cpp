@@ -16,6 +16,8 @@ constexpr std::size_t kGuidesTextDevices = 4;
 // So many devices are tried in every order; more only in the bus's, where nothing but very uneven layers can
 // make a difference.
 constexpr std::size_t kPermuted = 4;
+// Of so many devices every set is looked at; of more only the largest.
+constexpr std::size_t kEverySetOf = 6;
 
 std::size_t layers_on_devices(const PlacementCase& model) {
   const std::size_t all = model.extent.layers.size();
@@ -199,12 +201,18 @@ Rooms in_preference(const PlacementCase& model, std::span<const Room> rooms) {
   return order;
 }
 
+// Whether the layout would as soon have the one as the other, but for what is free.
+bool is_as_good(const PlacementCase& model, const Room& a, const Room& b) {
+  return a.display == b.display && (!is_embedding(model.kind) || a.occupied == b.occupied);
+}
+
 std::size_t most_devices(const PlacementCase& model, std::size_t there) {
   return model.max_devices ? std::min(there, static_cast<std::size_t>(*model.max_devices)) : there;
 }
 
-// The `count` largest, in the order of the bus.
-Rooms largest(const PlacementCase& model, std::span<const Room> rooms, std::size_t count, bool with_display) {
+// Sets of `count`, each in the order of the bus; the largest first.
+std::vector<Rooms> sets_of(const PlacementCase& model, std::span<const Room> rooms, std::size_t count,
+                           bool with_display) {
   Rooms order;
   for (const Room& room : rooms) {
     if (with_display || !room.display) order.push_back(&room);
@@ -215,23 +223,40 @@ Rooms largest(const PlacementCase& model, std::span<const Room> rooms, std::size
     const Bytes free_b = net(model.extent, *b);
     return free_a != free_b ? free_a > free_b : a < b;
   });
-  order.resize(count);
-  std::ranges::sort(order);  // they lie in the order of the bus
-  return order;
+  std::vector<Rooms> sets;
+  std::string taken(order.size(), 'n');
+  std::fill_n(taken.begin(), count, 'y');
+  do {
+    Rooms& set = sets.emplace_back();
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      if (taken[i] == 'y') set.push_back(order[i]);
+    }
+    std::ranges::sort(set);  // they lie in the order of the bus
+  } while (order.size() <= kEverySetOf && std::ranges::prev_permutation(taken).found);
+  return sets;
 }
 
-std::optional<Placement> place_compact(const PlacementCase& model, std::span<const Room> rooms) {
+std::vector<Placement> compact_places(const PlacementCase& model, std::span<const Room> rooms,
+                                      std::size_t most) {
+  std::vector<Placement> found;
+  const Room* first = nullptr;
   for (const Room* room : in_preference(model, rooms)) {
-    if (auto placement = cut_over(model, {room})) return placement;
-  }
-  for (std::size_t count = 2; count <= most_devices(model, rooms.size()); ++count) {
-    for (const bool with_display : {false, true}) {
-      const Rooms chosen = largest(model, rooms, count, with_display);
-      if (chosen.empty()) continue;
-      if (auto placement = cut_over(model, chosen)) return placement;
+    if (found.size() == most || (first != nullptr && !is_as_good(model, *room, *first))) break;
+    if (auto placement = cut_over(model, {room})) {
+      found.push_back(*std::move(placement));
+      if (first == nullptr) first = room;
     }
   }
-  return std::nullopt;
+  for (std::size_t count = 2; found.empty() && count <= most_devices(model, rooms.size()); ++count) {
+    for (const bool with_display : {false, true}) {
+      if (!found.empty()) break;
+      for (const Rooms& set : sets_of(model, rooms, count, with_display)) {
+        if (found.size() == most) break;
+        if (auto placement = cut_over(model, set)) found.push_back(*std::move(placement));
+      }
+    }
+  }
+  return found;
 }
 
 // The devices that the requirements' rule names.
@@ -274,12 +299,18 @@ bool names(std::string_view word, const Device& device) {
 
 }  // namespace
 
-std::optional<Placement> place(const PlacementCase& model, std::span<const Room> rooms) {
-  if (rooms.empty()) return std::nullopt;
+std::vector<Placement> places(const PlacementCase& model, std::span<const Room> rooms, std::size_t most) {
+  if (rooms.empty()) return {};
   if (is_guide(model.layout, rooms.size())) {
-    if (auto placement = place_by_guide(model, rooms)) return placement;
+    if (auto placement = place_by_guide(model, rooms)) return {*std::move(placement)};
   }
-  return place_compact(model, rooms);
+  return compact_places(model, rooms, most);
+}
+
+std::optional<Placement> place(const PlacementCase& model, std::span<const Room> rooms) {
+  std::vector<Placement> first = places(model, rooms, 1);
+  if (first.empty()) return std::nullopt;
+  return std::move(first.front());
 }
 
 Placement place_anyway(const PlacementCase& model, std::span<const Room> rooms) {
@@ -291,7 +322,7 @@ Placement place_anyway(const PlacementCase& model, std::span<const Room> rooms) 
   } else {
     const std::size_t most =
         std::min(most_devices(model, rooms.size()), std::max<std::size_t>(1, layers_on_devices(model)));
-    chosen = largest(model, rooms, most, true);
+    chosen = sets_of(model, rooms, most, true).front();
   }
   Cut cut(model, chosen);
   cut.by_free_bytes();

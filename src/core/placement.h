@@ -53,6 +53,11 @@ struct Placement {
 //  embeddings have the last and text the others, and one is shared. Where that does not fit: compact.
 std::optional<Placement> place(const PlacementCase& model, std::span<const Room> rooms);
 
+// All the places that the layout does not tell apart but by what is free: the first is place()'s. Where they
+// have to be made free, one may be had for less than another. Not more than `most`; of more than six devices
+// not every set is looked at.
+std::vector<Placement> places(const PlacementCase& model, std::span<const Room> rooms, std::size_t most = 64);
+
 // The same where it does not fit: for the figures of a refusal, and for somebody who insists. `rooms` has at
 // least one.
 Placement place_anyway(const PlacementCase& model, std::span<const Room> rooms);

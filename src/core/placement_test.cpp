@@ -50,6 +50,100 @@ Bytes on(const std::optional<Placement>& placement, const std::string& device) {
   return placement ? placement->bytes.on(DeviceId(device)) : Bytes(-1);
 }
 
+// ---- all that are as good
+
+std::vector<std::vector<std::string>> all_of(const std::vector<Placement>& placements) {
+  std::vector<std::vector<std::string>> names;
+  for (const Placement& placement : placements) names.push_back(devices_of(placement));
+  return names;
+}
+
+TEST(Places, AreAllThatTheLayoutDoesNotTellApart) {
+  const Extent model = model_of(5, gib(1));
+  EXPECT_THAT(all_of(places({.extent = model}, rooms_of({gib(6), gib(9), gib(5), gib(7)}))),
+              ElementsAre(ElementsAre("cuda1"), ElementsAre("cuda3"), ElementsAre("cuda0")))
+      << "the most free first, and none where it does not fit";
+}
+
+TEST(Places, AScreensCardIsNotAsGood) {
+  const Extent model = model_of(5, gib(1));
+  auto rooms = rooms_of({gib(9), gib(7), gib(8)});
+  rooms[0].display = true;
+  EXPECT_THAT(all_of(places({.extent = model}, rooms)),
+              ElementsAre(ElementsAre("cuda2"), ElementsAre("cuda1")));
+  rooms[1].free = rooms[2].free = gib(1);
+  EXPECT_THAT(all_of(places({.extent = model}, rooms)), ElementsAre(ElementsAre("cuda0")));
+}
+
+TEST(Places, AnEmbeddingModelsOwnDeviceIsBetterThanOneThatItShares) {
+  const Extent model = model_of(1, gib(1));
+  auto rooms = rooms_of({gib(9), gib(7), gib(8)});
+  rooms[0].occupied = true;
+  EXPECT_THAT(all_of(places({.extent = model, .kind = ModelKind::kEmbedding}, rooms)),
+              ElementsAre(ElementsAre("cuda1"), ElementsAre("cuda2")))
+      << "the smallest that will do first";
+  EXPECT_EQ(places({.extent = model}, rooms).size(), 3u) << "nothing to a generation model";
+}
+
+TEST(Places, OfSetsTheFewestAndTheLargestFirst) {
+  const Extent model = model_of(9, gib(1));
+  EXPECT_THAT(all_of(places({.extent = model}, rooms_of({gib(6), gib(5), gib(7), gib(3)}))),
+              ElementsAre(ElementsAre("cuda0", "cuda2"), ElementsAre("cuda1", "cuda2"),
+                          ElementsAre("cuda0", "cuda1"), ElementsAre("cuda2", "cuda3")));
+}
+
+TEST(Places, ASetWithoutTheScreenIsBetterThanOneWithIt) {
+  const Extent model = model_of(9, gib(1));
+  auto rooms = rooms_of({gib(9), gib(6), gib(6)});
+  rooms[0].display = true;
+  EXPECT_THAT(all_of(places({.extent = model}, rooms)), ElementsAre(ElementsAre("cuda1", "cuda2")));
+}
+
+TEST(Places, AModelInOnePieceIsNotCut) {
+  Extent piece;
+  piece.layers.push_back({.weights = gib(6), .cache = Bytes()});
+  EXPECT_TRUE(places({.extent = piece, .max_devices = 1}, rooms_of({gib(5), gib(5)})).empty());
+  EXPECT_EQ(places({.extent = piece, .max_devices = 1}, rooms_of({gib(6), gib(6)})).size(), 2u);
+}
+
+TEST(Places, TheGuidesRuleNamesOne) {
+  const Extent model = model_of(7, gib(1));
+  const auto rooms = rooms_of({gib(8), gib(8), gib(8), gib(8), gib(8)});
+  const auto found = places({.extent = model, .layout = Layout::kGuide}, rooms);
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_EQ(found.front().shares.size(), 4u);
+}
+
+TEST(Places, TheFirstIsThePlace) {
+  std::mt19937_64 random(7);
+  const auto some = [&](int n) { return static_cast<int>(random() % static_cast<std::uint64_t>(n)); };
+  for (int round = 0; round < 500; ++round) {
+    Extent model = model_of(1 + some(8), mib(200 + some(900)), mib(some(300)));
+    model.device_context = mib(some(300));
+    auto rooms = rooms_of({});
+    for (int i = 0, n = 1 + some(7); i < n; ++i) {
+      rooms.push_back({.device = DeviceId("cuda" + std::to_string(i)), .free = mib(some(6000))});
+      rooms.back().display = some(5) == 0;
+      rooms.back().occupied = some(3) == 0;
+    }
+    const PlacementCase asked{.extent = model,
+                              .kind = some(4) == 0 ? ModelKind::kEmbedding : ModelKind::kGeneration,
+                              .layout = some(3) == 0 ? Layout::kGuide : Layout::kCompact,
+                              .max_devices = some(3) == 0 ? std::optional<int>(1 + some(3)) : std::nullopt};
+    const std::vector<Placement> all = places(asked, rooms);
+    const auto first = place(asked, rooms);
+    ASSERT_EQ(first.has_value(), !all.empty()) << round;
+    if (all.empty()) continue;
+    EXPECT_EQ(*first, all.front());
+    std::set<std::vector<std::string>> seen;
+    for (const Placement& placement : all) {
+      EXPECT_EQ(placement.shares.size(), first->shares.size()) << "the fewest devices";
+      EXPECT_TRUE(seen.insert(devices_of(placement)).second) << "each once";
+      for (const Room& room : rooms) EXPECT_LE(placement.bytes.on(room.device), room.free) << round;
+    }
+  }
+}
+
 // ---- compact
 
 TEST(Compact, OneDeviceIfItFitsTheBiggestFreeFirst) {
