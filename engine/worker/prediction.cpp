@@ -20,6 +20,9 @@ constexpr std::int64_t kCells = 256;
 // measured yet (docs/gpu.md). The first load's measurement replaces them.
 constexpr std::int64_t kContextOnCard = std::int64_t{512} << 20;
 constexpr std::int64_t kContextOnHost = std::int64_t{192} << 20;
+// Of a model that is cut over devices the engine keeps so many of everything that one part of it hands to
+// another, so that they can work at different batches at the same time.
+constexpr std::int64_t kCopies = 4;
 
 std::int64_t row_bytes(int type, std::int64_t elements) {
   const auto t = static_cast<ggml_type>(type);
@@ -87,11 +90,13 @@ struct Shape {
   std::int64_t of_each_token(const EffectiveOptions& options, std::int64_t numbers) const {
     return options.micro_batch * std::int64_t{4} * numbers;
   }
-  // On the device that computes: what is alive at the same time of a layer with a gate, or of an encoder's.
+  // Where layers are computed: what is alive at the same time of one with a gate, or of an encoder's.
+  std::int64_t work(const EffectiveOptions& options) const {
+    return of_each_token(options, encodes ? 2 * width + feed_forward : 3 * (width + feed_forward));
+  }
+  // On the one device that computes all of it.
   std::int64_t activations(const EffectiveOptions& options) const {
-    const std::int64_t numbers = encodes ? 2 * width + feed_forward : 3 * (width + feed_forward);
-    return std::max(of_each_token(options, numbers), std::int64_t{options.parallel} * vocabulary * 4) +
-           masks(options);
+    return std::max(work(options), logits(options)) + masks(options);
   }
   // On the host, of a model that is computed elsewhere: its input, twice, and the masks.
   std::int64_t input(const EffectiveOptions& options) const {
@@ -167,13 +172,18 @@ Extent extent_of(const Artifact& artifact, const Artifact* projector, const Effe
   if (generates && !own_output) extent.layers[output].weights += embeddings;
   for (std::size_t layer = 0; layer < output; ++layer)
     extent.layers[layer].cache = Bytes(shape.caches[layer]);
-  extent.scratch = Bytes(shape.activations(options));
+  extent.scratch = Bytes(shape.work(options));
+  extent.inputs = Bytes(shape.masks(options));
+  extent.output_scratch = Bytes(shape.logits(options));
+  const std::int64_t handed_on = shape.of_each_token(options, shape.width);
+  extent.pipelined = Bytes((kCopies - 1) * shape.masks(options) + kCopies * handed_on);
+  extent.host_pipelined = Bytes((kCopies - 1) * (shape.masks(options) + handed_on));
   extent.first = Bytes(weights_of(projector));
   extent.device_context = Bytes(kContextOnCard);
   extent.host = Bytes(shape.words() + shape.logits(options) + shape.input(options));
   if (!options.mmap) extent.host += input;
   extent.host_with_cards = Bytes(kContextOnHost);
-  extent.host_scratch = extent.scratch;
+  extent.host_scratch = Bytes(shape.activations(options));
   extent.mapped = options.mmap;
   return extent;
 }

@@ -372,6 +372,7 @@ void Arbiter::on(const FootprintPredicted& e) {
   entry->learned = e.footprint;
   entry->learned_for_host = entry->instance->for_host;
   if (e.extent) entry->extent = e.extent;
+  if (entry->known.empty()) entry->known = e.known;
 }
 
 void Arbiter::on(const WorkerTaken& e) {

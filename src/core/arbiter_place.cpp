@@ -110,7 +110,8 @@ bool Arbiter::choose_place(Entry& entry, const Ledger& books, const Need& spoken
                             .layout = wish.layout,
                             .max_devices = entry.extent ? wish.max_devices : 1,
                             .gpu_layers = entry.extent ? entry.model.load.gpu_layers : std::nullopt,
-                            .known = entry.known};
+                            .known = entry.known,
+                            .split = entry.model.load.split};
   DeviceBytes less;
   less -= spoken_for.bytes;
   const std::vector<Room> now = rooms_for(entry, places.devices, books, less);
@@ -129,11 +130,7 @@ bool Arbiter::choose_place(Entry& entry, const Ledger& books, const Need& spoken
 void Arbiter::learn(Entry& entry) {
   const Instance& instance = *entry.instance;
   if (!instance.plan) return;
-  Experience fresh{.layers = {}, .bytes = {}, .host = instance.held.on(host_device())};
-  for (const LayerShare& share : instance.plan->shares) {
-    fresh.layers.push_back(share.layers);
-    fresh.bytes.push_back(instance.held.on(share.device));
-  }
+  Experience fresh = experience_of(instance.plan->shares, instance.held);
   std::erase_if(entry.known, [&](const Experience& e) { return e.layers == fresh.layers; });
   entry.known.push_back(std::move(fresh));
   // Placements come and go with what is free; the latest are the ones that come again.
