@@ -35,6 +35,7 @@ struct Shape {
   std::int64_t cache = 0;            // bytes of the key-value cache
   std::vector<std::int64_t> caches;  // of each layer
   std::int64_t window_cells = 0;     // of the layers that look back a window; 0: none does
+  std::int64_t heads_width = 0;      // of a layer's keys or values, where those are the widest
   bool encodes = false;              // BERT and its kin: no cache, no gate in its layers
 
   Shape(const Gguf& gguf, const EffectiveOptions& options) {
@@ -58,6 +59,7 @@ struct Shape {
         gguf.sum_over(architecture + ".attention.head_count_kv", layers).value_or(heads * layers);
     const auto key_length = number("attention.key_length", width / heads);
     const auto value_length = number("attention.value_length", width / heads);
+    heads_width = kv_heads_sum / std::max<std::int64_t>(1, layers) * std::max(key_length, value_length);
     const std::int64_t cells = padded(options.context);
     const std::int64_t a_cell = row_bytes(options.kv_type_k, kv_heads_sum * key_length) +
                                 row_bytes(options.kv_type_v, kv_heads_sum * value_length);
@@ -93,6 +95,11 @@ struct Shape {
   // Where layers are computed: what is alive at the same time of one with a gate, or of an encoder's.
   std::int64_t work(const EffectiveOptions& options) const {
     return of_each_token(options, encodes ? 2 * width + feed_forward : 3 * (width + feed_forward));
+  }
+  // Of the last layer alone: behind its attention only the rows go on that have an output.
+  std::int64_t last_work(const EffectiveOptions& options) const {
+    return encodes ? work(options)
+                   : std::min(work(options), of_each_token(options, 4 * width + 2 * heads_width));
   }
   // On the one device that computes all of it.
   std::int64_t activations(const EffectiveOptions& options) const {
@@ -173,6 +180,7 @@ Extent extent_of(const Artifact& artifact, const Artifact* projector, const Effe
   for (std::size_t layer = 0; layer < output; ++layer)
     extent.layers[layer].cache = Bytes(shape.caches[layer]);
   extent.scratch = Bytes(shape.work(options));
+  extent.last_scratch = Bytes(shape.last_work(options));
   extent.inputs = Bytes(shape.masks(options));
   extent.output_scratch = Bytes(shape.logits(options));
   const std::int64_t handed_on = shape.of_each_token(options, shape.width);

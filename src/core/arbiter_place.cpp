@@ -130,7 +130,7 @@ bool Arbiter::choose_place(Entry& entry, const Ledger& books, const Need& spoken
 void Arbiter::learn(Entry& entry) {
   const Instance& instance = *entry.instance;
   if (!instance.plan) return;
-  Experience fresh = experience_of(instance.plan->shares, instance.held);
+  Experience fresh = experience_of(instance.plan->shares, entry.learned->bytes);
   std::erase_if(entry.known, [&](const Experience& e) { return e.layers == fresh.layers; });
   entry.known.push_back(std::move(fresh));
   // Placements come and go with what is free; the latest are the ones that come again.

@@ -569,7 +569,8 @@ class World {
       const std::size_t count = shares.size() == 1 ? e.layers.size() : static_cast<std::size_t>(share.layers);
       const bool has_output = &share == &shares.back();
       if (count > (has_output ? 1U : 0U)) {
-        bytes.add(share.device, std::max(e.scratch, has_output ? e.output_scratch : Bytes()) + e.inputs);
+        const Bytes work = has_output && count == 2 ? e.last_scratch : e.scratch;
+        bytes.add(share.device, std::max(work, has_output ? e.output_scratch : Bytes()) + e.inputs);
         if (shares.size() > 1) bytes.add(share.device, e.pipelined);
       } else {
         bytes.add(share.device, e.output_scratch);

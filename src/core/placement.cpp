@@ -31,17 +31,17 @@ Bytes weight_of(const Extent::Layer& layer) {
 struct Part {
   bool is_first = false;
   bool has_output = false;
-  bool has_layers = true;  // beside the output
+  std::size_t layers = 2;  // beside the output
   bool pipelined = false;
 };
 
 // What a device takes beside its layers.
 Bytes fixed_cost(const Extent& extent, const Room& room, const Part& part) {
   Bytes cost;
-  if (part.has_layers) cost = extent.scratch;
+  if (part.layers > 0) cost = part.has_output && part.layers == 1 ? extent.last_scratch : extent.scratch;
   if (part.has_output) cost = std::max(cost, extent.output_scratch);
-  if (part.has_layers) cost += extent.inputs;
-  if (part.has_layers && part.pipelined) cost += extent.pipelined;
+  if (part.layers > 0) cost += extent.inputs;
+  if (part.layers > 0 && part.pipelined) cost += extent.pipelined;
   if (!room.bare) cost += extent.device_context;
   if (part.is_first) cost += extent.first;
   return cost;
@@ -132,7 +132,7 @@ class Cut {
       Bytes bytes = fixed_cost(extent, *rooms_[i],
                                {.is_first = i == 0,
                                 .has_output = has_output,
-                                .has_layers = counts_[i] > (has_output ? 1U : 0U),
+                                .layers = counts_[i] - (has_output ? 1U : 0U),
                                 .pipelined = is_pipelined(model_, rooms_.size())});
       for (std::size_t n = 0; n < counts_[i]; ++n) bytes += unit(next++);
       placement.bytes.add(rooms_[i]->device, bytes);
@@ -355,7 +355,7 @@ std::vector<DeviceMemory> account_of(const PlacementCase& model, std::span<const
     part.compute = fixed_cost(extent, *room,
                               {.is_first = i == 0,
                                .has_output = has_output,
-                               .has_layers = count > (has_output ? 1U : 0U),
+                               .layers = count - (has_output ? 1U : 0U),
                                .pipelined = pipelined});
     if (i == 0) {
       part.compute -= extent.first;

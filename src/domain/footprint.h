@@ -31,15 +31,16 @@ struct Extent {
   std::vector<Layer> layers;  // in order; the output is the last
   Bytes scratch;              // on every device that has layers beside the output
   Bytes inputs;               // there as well: what all layers read
-  Bytes pipelined;            // beside both, where it is cut over devices and nothing stays on the host: copies
-  Bytes output_scratch;       // on the device of the output; where that has other layers, the larger of both
-  Bytes first;                // on the first device: a projector
-  Bytes device_context;       // taken by the engine itself of a card that it opens; not of an RPC server's
-  Bytes host;                 // on the host, wherever the layers are
-  Bytes host_with_cards;      // beside that, where a card is opened
-  Bytes host_scratch;         // beside that, where layers stay on the host
-  Bytes host_pipelined;       // beside that, where the devices have `pipelined`
-  bool mapped = true;         // the weights of those are read through a mapping and count for nothing
+  Bytes pipelined;        // beside both, where it is cut over devices and nothing stays on the host: copies
+  Bytes last_scratch;     // instead of `scratch`, where of those layers only the last lies beside the output
+  Bytes output_scratch;   // on the device of the output; where that has other layers, the larger of both
+  Bytes first;            // on the first device: a projector
+  Bytes device_context;   // taken by the engine itself of a card that it opens; not of an RPC server's
+  Bytes host;             // on the host, wherever the layers are
+  Bytes host_with_cards;  // beside that, where a card is opened
+  Bytes host_scratch;     // beside that, where layers stay on the host
+  Bytes host_pipelined;   // beside that, where the devices have `pipelined`
+  bool mapped = true;     // the weights of those are read through a mapping and count for nothing
   bool operator==(const Extent&) const = default;
 };
 

@@ -126,6 +126,7 @@ json::object to_json(const Extent& e) {
           {"scratch", number(e.scratch)},
           {"inputs", number(e.inputs)},
           {"pipelined", number(e.pipelined)},
+          {"last_scratch", number(e.last_scratch)},
           {"output_scratch", number(e.output_scratch)},
           {"first", number(e.first)},
           {"device_context", number(e.device_context)},
@@ -598,6 +599,7 @@ std::optional<Extent> read_extent(Reader& outer) {
   e.scratch = r.bytes("scratch");
   e.inputs = r.bytes("inputs");
   e.pipelined = r.bytes("pipelined");
+  e.last_scratch = r.bytes("last_scratch");
   e.output_scratch = r.bytes("output_scratch");
   e.first = r.bytes("first");
   e.device_context = r.bytes("device_context");

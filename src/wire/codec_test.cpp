@@ -196,6 +196,7 @@ TEST(Codec, RoundTripsAnswers) {
                       .scratch = Bytes(1),
                       .inputs = Bytes(8),
                       .pipelined = Bytes(9),
+                      .last_scratch = Bytes(11),
                       .output_scratch = Bytes(2),
                       .first = Bytes(3),
                       .device_context = Bytes(4),

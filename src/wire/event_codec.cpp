@@ -46,12 +46,15 @@ void describe(auto& f, Like<Extent::Layer> auto& v) {
   f("weights", weights)("cache", cache);
 }
 void describe(auto& f, Like<Extent> auto& v) {
-  auto& [layers, scratch, inputs, pipelined, output_scratch, first, device_context, host, host_with_cards,
-         host_scratch, host_pipelined, mapped] = v;
+  auto& [layers, scratch, inputs, pipelined, last_scratch, output_scratch, first, device_context, host,
+         host_with_cards, host_scratch, host_pipelined, mapped] = v;
   f("layers", layers)("scratch", scratch)("output_scratch", output_scratch)("first", first);
   f("device_context", device_context)("host", host)("host_with_cards", host_with_cards);
   f("host_scratch", host_scratch)("mapped", mapped);
-  f.later("inputs", inputs).later("pipelined", pipelined).later("host_pipelined", host_pipelined);
+  f.later("inputs", inputs)
+      .later("pipelined", pipelined)
+      .later("last_scratch", last_scratch)
+      .later("host_pipelined", host_pipelined);
 }
 void describe(auto& f, Like<Experience> auto& v) {
   auto& [layers, bytes, host] = v;

@@ -34,16 +34,16 @@ SHAPES = [
     Shape("qwen2, 8 slots", "qwen2", "--arch qwen2 --layers 12 --embd 768 --heads 12 --kv-heads 4", "max_length: 8192, parallel: 8"),
     Shape("qwen3, 16384 tokens", "qwen2", "--arch qwen3 --layers 12 --embd 512 --heads 8 --kv-heads 8 --context 16384",
           "max_length: 16384, parallel: 1"),
-    Shape("gemma2", "llama-spm", "--arch gemma2 --layers 12 --embd 512 --heads 8 --kv-heads 4", "max_length: 4096, parallel: 1"),
+    Shape("gemma2", "llama-spm", "--arch gemma2 --layers 12 --embd 512 --heads 8 --kv-heads 4 --context 4096", "max_length: 4096, parallel: 1"),
     Shape("bert", "bert-bge", "--arch bert --layers 6 --embd 384 --heads 12 --context 512", "", "embedding"),
     Shape("bert, larger", "bert-bge", "--arch bert --layers 12 --embd 768 --heads 12 --context 512", "", "embedding"),
     # The arithmetic was fitted to those above; it has to hold for others.
     Shape("qwen3, wide", "llama-bpe", "--arch qwen3 --layers 6 --embd 1280 --heads 20 --kv-heads 4 --ff 3456", "max_length: 6144, parallel: 3"),
     Shape("llama, small batch", "llama-spm", "--layers 10 --embd 640 --heads 10 --kv-heads 5 --ff 1792",
           "max_length: 3072, parallel: 2, batch_tokens: 128"),
-    Shape("qwen2, narrow, q8_0", "qwen2", "--arch qwen2 --layers 20 --embd 448 --heads 7 --kv-heads 1 --ff 1216",
+    Shape("qwen2, narrow, q8_0", "qwen2", "--arch qwen2 --layers 20 --embd 448 --heads 7 --kv-heads 1 --ff 1216 --context 12288",
           "max_length: 12288, parallel: 1, kv_type: q8_0"),
-    Shape("gemma2, 2 slots, wider window", "llama-spm", "--arch gemma2 --layers 9 --embd 768 --heads 12 --kv-heads 6 --window 512",
+    Shape("gemma2, 2 slots, wider window", "llama-spm", "--arch gemma2 --layers 9 --embd 768 --heads 12 --kv-heads 6 --window 512 --context 8192",
           "max_length: 8192, parallel: 2"),
     Shape("bert, 24 layers", "bert-bge", "--arch bert --layers 24 --embd 512 --heads 8 --context 512", "", "embedding"),
 ]
@@ -134,7 +134,8 @@ class Predictions(PlacementTest):
                         if not -under <= needed[device] / taken[device] - 1 <= over:
                             wrong.append(f"{shape.name}, {layers} layers, {time} time, {device}: {needed[device] / taken[device] - 1:+.1%}")
                     self.tell(shape.name, time, "host", needed["host"], reserved["host"])
-                    if needed["host"] < (1 - UNDER) * reserved["host"]:
+                    # Later the pages that a process happens to have touched count as well, which moves.
+                    if time == "first" and needed["host"] < (1 - UNDER) * reserved["host"]:
                         wrong.append(f"{shape.name}, {time} time, host: {needed['host'] / reserved['host'] - 1:+.1%}")
                     self.assertEqual(daemon.unload(name).status, 200)
         self.assertEqual(wrong, [])
