@@ -280,7 +280,10 @@ TEST_F(PredictionTest, LayerByLayerItIsTheSame) {
   }
   EXPECT_EQ(weights, card[1].weights);
   EXPECT_EQ(cache, card[1].context);
-  EXPECT_EQ(extent.scratch + extent.device_context, card[1].compute);
+  EXPECT_EQ(std::max(extent.scratch, extent.output_scratch) + extent.inputs + extent.device_context,
+            card[1].compute);
+  EXPECT_EQ(extent.pipelined, extent.inputs * 3 + Bytes(std::int64_t{512} * 4 * 1024) * 4)
+      << "four of each, one of them is in `inputs`";
   EXPECT_EQ(extent.host + extent.host_with_cards, card[0].compute);
   EXPECT_TRUE(extent.mapped);
   const auto unmapped = choose_options({.mmap = false}, ModelKind::kGeneration, 4'096, false).value();

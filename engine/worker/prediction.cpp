@@ -20,6 +20,9 @@ constexpr std::int64_t kCells = 256;
 // measured yet (docs/gpu.md). The first load's measurement replaces them.
 constexpr std::int64_t kContextOnCard = std::int64_t{512} << 20;
 constexpr std::int64_t kContextOnHost = std::int64_t{192} << 20;
+// Of a model that is cut over devices the engine keeps so many of everything that one part of it hands to
+// another, so that they can work at different batches at the same time.
+constexpr std::int64_t kCopies = 4;
 
 std::int64_t row_bytes(int type, std::int64_t elements) {
   const auto t = static_cast<ggml_type>(type);
@@ -32,6 +35,7 @@ struct Shape {
   std::int64_t cache = 0;            // bytes of the key-value cache
   std::vector<std::int64_t> caches;  // of each layer
   std::int64_t window_cells = 0;     // of the layers that look back a window; 0: none does
+  std::int64_t heads_width = 0;      // of a layer's keys or values, where those are the widest
   bool encodes = false;              // BERT and its kin: no cache, no gate in its layers
 
   Shape(const Gguf& gguf, const EffectiveOptions& options) {
@@ -55,6 +59,7 @@ struct Shape {
         gguf.sum_over(architecture + ".attention.head_count_kv", layers).value_or(heads * layers);
     const auto key_length = number("attention.key_length", width / heads);
     const auto value_length = number("attention.value_length", width / heads);
+    heads_width = kv_heads_sum / std::max<std::int64_t>(1, layers) * std::max(key_length, value_length);
     const std::int64_t cells = padded(options.context);
     const std::int64_t a_cell = row_bytes(options.kv_type_k, kv_heads_sum * key_length) +
                                 row_bytes(options.kv_type_v, kv_heads_sum * value_length);
@@ -87,11 +92,18 @@ struct Shape {
   std::int64_t of_each_token(const EffectiveOptions& options, std::int64_t numbers) const {
     return options.micro_batch * std::int64_t{4} * numbers;
   }
-  // On the device that computes: what is alive at the same time of a layer with a gate, or of an encoder's.
+  // Where layers are computed: what is alive at the same time of one with a gate, or of an encoder's.
+  std::int64_t work(const EffectiveOptions& options) const {
+    return of_each_token(options, encodes ? 2 * width + feed_forward : 3 * (width + feed_forward));
+  }
+  // Of the last layer alone: behind its attention only the rows go on that have an output.
+  std::int64_t last_work(const EffectiveOptions& options) const {
+    return encodes ? work(options)
+                   : std::min(work(options), of_each_token(options, 4 * width + 2 * heads_width));
+  }
+  // On the one device that computes all of it.
   std::int64_t activations(const EffectiveOptions& options) const {
-    const std::int64_t numbers = encodes ? 2 * width + feed_forward : 3 * (width + feed_forward);
-    return std::max(of_each_token(options, numbers), std::int64_t{options.parallel} * vocabulary * 4) +
-           masks(options);
+    return std::max(work(options), logits(options)) + masks(options);
   }
   // On the host, of a model that is computed elsewhere: its input, twice, and the masks.
   std::int64_t input(const EffectiveOptions& options) const {
@@ -167,13 +179,19 @@ Extent extent_of(const Artifact& artifact, const Artifact* projector, const Effe
   if (generates && !own_output) extent.layers[output].weights += embeddings;
   for (std::size_t layer = 0; layer < output; ++layer)
     extent.layers[layer].cache = Bytes(shape.caches[layer]);
-  extent.scratch = Bytes(shape.activations(options));
+  extent.scratch = Bytes(shape.work(options));
+  extent.last_scratch = Bytes(shape.last_work(options));
+  extent.inputs = Bytes(shape.masks(options));
+  extent.output_scratch = Bytes(shape.logits(options));
+  const std::int64_t handed_on = shape.of_each_token(options, shape.width);
+  extent.pipelined = Bytes((kCopies - 1) * shape.masks(options) + kCopies * handed_on);
+  extent.host_pipelined = Bytes((kCopies - 1) * (shape.masks(options) + handed_on));
   extent.first = Bytes(weights_of(projector));
   extent.device_context = Bytes(kContextOnCard);
   extent.host = Bytes(shape.words() + shape.logits(options) + shape.input(options));
   if (!options.mmap) extent.host += input;
   extent.host_with_cards = Bytes(kContextOnHost);
-  extent.host_scratch = extent.scratch;
+  extent.host_scratch = Bytes(shape.activations(options));
   extent.mapped = options.mmap;
   return extent;
 }

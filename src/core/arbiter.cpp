@@ -385,6 +385,7 @@ void Arbiter::on(const FootprintPredicted& e) {
   entry->learned = e.footprint;
   entry->learned_for_host = instance.for_host;
   if (e.extent) entry->extent = e.extent;
+  if (entry->known.empty()) entry->known = e.known;
 }
 
 void Arbiter::on(const WorkerTaken& e) {

@@ -80,7 +80,8 @@ PlacementCase Arbiter::case_of(const Entry& entry, const Extent& piece) const {
           .layout = wish.layout,
           .max_devices = entry.extent ? wish.max_devices : 1,
           .gpu_layers = entry.extent ? entry.model.load.gpu_layers : std::nullopt,
-          .known = entry.known};
+          .known = entry.known,
+          .split = entry.model.load.split};
 }
 
 std::optional<Placement> Arbiter::soonest_place(const Entry& entry, const PlacementCase& model,
@@ -230,11 +231,7 @@ void Arbiter::learn(Entry& entry) {
   Footprint seen{DeviceBytes::max(instance.held, instance.most_held), FootprintSource::kMeasured};
   const bool for_host = !instance.plan && !entry.is_seat();
   if (instance.plan) {
-    Experience fresh{.layers = {}, .bytes = {}, .host = seen.bytes.on(host_device())};
-    for (const LayerShare& share : instance.plan->shares) {
-      fresh.layers.push_back(share.layers);
-      fresh.bytes.push_back(seen.bytes.on(share.device));
-    }
+    Experience fresh = experience_of(instance.plan->shares, seen.bytes);
     const auto earlier = std::ranges::find(entry.known, fresh.layers, &Experience::layers);
     if (earlier != entry.known.end()) {
       fresh.host = std::max(fresh.host, earlier->host);

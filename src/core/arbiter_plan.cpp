@@ -23,14 +23,15 @@ LoadPlan Arbiter::plan(const ModelId& id, const LoadOptions& options, const Fore
   Need need{.bytes = {}, .places = entry.model.kind == ModelKind::kGeneration ? 1 : 0};
   std::vector<DeviceMemory> parts = forecast.parts;
   if (!places.devices.empty() && forecast.extent) {
-    const bool known = options == entry.model.load;
+    const bool known = options == entry.model.load && !entry.known.empty();
     const PlacementCase model{
         .extent = *forecast.extent,
         .kind = entry.model.kind,
         .layout = wish.layout,
         .max_devices = wish.max_devices,
         .gpu_layers = options.gpu_layers,
-        .known = known ? std::span<const Experience>(entry.known) : std::span<const Experience>()};
+        .known = known ? std::span<const Experience>(entry.known) : std::span<const Experience>(forecast.known),
+        .split = options.split};
     const std::vector<Room> now = rooms_for(entry, places.devices, books, {});
     const std::vector<Room> most = rooms_for(entry, places.devices, books, ever.bytes);
     auto placement = place(model, now);
@@ -44,7 +45,8 @@ LoadPlan Arbiter::plan(const ModelId& id, const LoadOptions& options, const Fore
                                 .kind = entry.model.kind,
                                 .layout = wish.layout,
                                 .max_devices = wish.max_devices,
-                                .gpu_layers = options.gpu_layers};
+                                .gpu_layers = options.gpu_layers,
+                                .split = options.split};
     DeviceBytes by_arithmetic;
     for (const DeviceMemory& part : account_of(unknown, plan.shares, now))
       by_arithmetic.add(part.device, part.weights + part.context + part.compute);

@@ -100,7 +100,15 @@ class RandomWorld {
         all += layer.weights + layer.cache;
       }
       extent.scratch = mib(dice_.upto(300));
-      truth.bytes = {{DeviceId("gpu"), all + extent.scratch}};
+      extent.last_scratch = Bytes(extent.scratch.count() / 2);
+      extent.inputs = mib(dice_.upto(100));
+      extent.pipelined = mib(dice_.upto(200));
+      extent.output_scratch = mib(dice_.upto(300));
+      truth.bytes = {
+          {DeviceId("gpu"), all +
+                                std::max(extent.layers.size() == 2 ? extent.last_scratch : extent.scratch,
+                                         extent.output_scratch) +
+                                extent.inputs}};
       truth.predict.reset();
       truth.extent = extent;
       if (mischief_.wrong_predictions && dice_.chance(30)) {

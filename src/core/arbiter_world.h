@@ -588,11 +588,17 @@ class World {
     std::size_t next = 0;
     for (const LayerShare& share : shares) {
       const std::size_t count = shares.size() == 1 ? e.layers.size() : static_cast<std::size_t>(share.layers);
-      bytes.add(share.device, e.scratch);
+      const bool has_output = &share == &shares.back();
+      if (count > (has_output ? 1U : 0U)) {
+        const Bytes work = has_output && count == 2 ? e.last_scratch : e.scratch;
+        bytes.add(share.device, std::max(work, has_output ? e.output_scratch : Bytes()) + e.inputs);
+        if (shares.size() > 1) bytes.add(share.device, e.pipelined);
+      } else {
+        bytes.add(share.device, e.output_scratch);
+      }
       for (std::size_t n = 0; n < count; ++n, ++next)
         bytes.add(share.device, e.layers.at(next).weights + e.layers.at(next).cache);
     }
-    bytes.add(shares.back().device, e.output_scratch);
     EXPECT_EQ(next, e.layers.size()) << "every layer lies somewhere";
     return bytes;
   }

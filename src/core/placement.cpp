@@ -29,13 +29,31 @@ Bytes weight_of(const Extent::Layer& layer) {
   return layer.weights + layer.cache;
 }
 
+// One of the devices that a model is cut over.
+struct Part {
+  bool is_first = false;
+  bool has_output = false;
+  std::size_t layers = 2;  // beside the output
+  bool pipelined = false;
+};
+
 // What a device takes beside its layers.
-Bytes fixed_cost(const Extent& extent, const Room& room, bool is_first, bool is_last) {
-  Bytes cost = extent.scratch;
+Bytes fixed_cost(const Extent& extent, const Room& room, const Part& part) {
+  Bytes cost;
+  if (part.layers > 0) cost = part.has_output && part.layers == 1 ? extent.last_scratch : extent.scratch;
+  if (part.has_output) cost = std::max(cost, extent.output_scratch);
+  if (part.layers > 0) cost += extent.inputs;
+  if (part.layers > 0 && part.pipelined) cost += extent.pipelined;
   if (!room.bare) cost += extent.device_context;
-  if (is_first) cost += extent.first;
-  if (is_last) cost += extent.output_scratch;
+  if (part.is_first) cost += extent.first;
   return cost;
+}
+
+// The engine lets the devices work at different batches at the same time, which takes copies of what they
+// read, where all of it lies on several of them, layer after layer.
+bool is_pipelined(const PlacementCase& model, std::size_t devices) {
+  return devices > 1 && model.split == Split::kLayer &&
+         layers_on_devices(model) == model.extent.layers.size();
 }
 
 // How many layers each of `rooms` gets, and what that takes.
@@ -47,7 +65,11 @@ class Cut {
         begin_(model.extent.layers.size() - layers_on_devices(model)),
         counts_(rooms_.size(), 0) {
     for (std::size_t i = 0; i < rooms_.size(); ++i) {
-      const Bytes fixed = fixed_cost(model_.extent, *rooms_[i], i == 0, i + 1 == rooms_.size());
+      // The last may get the output alone, which takes less.
+      const Bytes fixed = fixed_cost(model_.extent, *rooms_[i],
+                                     {.is_first = i == 0,
+                                      .has_output = i + 1 == rooms_.size(),
+                                      .pipelined = is_pipelined(model_, rooms_.size())});
       budgets_.push_back(std::max(Bytes(), rooms_[i]->free - fixed));
     }
   }
@@ -108,7 +130,12 @@ class Cut {
     if (std::ranges::any_of(rooms_, [](const Room* room) { return !room->bare; }))
       host += extent.host_with_cards;
     for (std::size_t i = 0; i < rooms_.size(); ++i) {
-      Bytes bytes = fixed_cost(extent, *rooms_[i], i == 0, i + 1 == rooms_.size());
+      const bool has_output = i + 1 == rooms_.size();
+      Bytes bytes = fixed_cost(extent, *rooms_[i],
+                               {.is_first = i == 0,
+                                .has_output = has_output,
+                                .layers = counts_[i] - (has_output ? 1U : 0U),
+                                .pipelined = is_pipelined(model_, rooms_.size())});
       for (std::size_t n = 0; n < counts_[i]; ++n) bytes += unit(next++);
       placement.bytes.add(rooms_[i]->device, bytes);
     }
@@ -117,6 +144,7 @@ class Cut {
       if (!extent.mapped) host += extent.layers[layer].weights;
     }
     if (begin_ > 0) host += extent.host_scratch;
+    if (is_pipelined(model_, rooms_.size())) host += extent.host_pipelined;
     placement.bytes.add(host_device(), host);
     return placement;
   }
@@ -338,6 +366,8 @@ std::vector<DeviceMemory> account_of(const PlacementCase& model, std::span<const
   host.device = host_device();
   host.compute = extent.host;
   if (begin > 0) host.compute += extent.host_scratch;
+  const bool pipelined = is_pipelined(model, shares.size());
+  if (pipelined) host.compute += extent.host_pipelined;
   for (std::size_t layer = 0; layer < begin; ++layer) {
     host.context += extent.layers[layer].cache;
     (extent.mapped ? host.mapped : host.weights) += extent.layers[layer].weights;
@@ -350,13 +380,18 @@ std::vector<DeviceMemory> account_of(const PlacementCase& model, std::span<const
     LM_ASSERT(room != rooms.end(), "every share's device is a room");
     DeviceMemory part;
     part.device = shares[i].device;
-    part.compute = fixed_cost(extent, *room, i == 0, i + 1 == shares.size());
+    const std::size_t count =
+        shares.size() == 1 ? extent.layers.size() - begin : static_cast<std::size_t>(shares[i].layers);
+    const bool has_output = i + 1 == shares.size();
+    part.compute = fixed_cost(extent, *room,
+                              {.is_first = i == 0,
+                               .has_output = has_output,
+                               .layers = count - (has_output ? 1U : 0U),
+                               .pipelined = pipelined});
     if (i == 0) {
       part.compute -= extent.first;
       part.weights += extent.first;
     }
-    const std::size_t count =
-        shares.size() == 1 ? extent.layers.size() - begin : static_cast<std::size_t>(shares[i].layers);
     for (std::size_t n = 0; n < count; ++n, ++next) {
       part.weights += extent.layers[next].weights;
       part.context += extent.layers[next].cache;

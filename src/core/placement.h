@@ -22,13 +22,6 @@ struct Room {
   bool bare = false;      // the engine takes nothing of it for itself: it is behind an RPC server
 };
 
-// What these numbers of layers were measured to take, whichever devices they were on.
-struct Experience {
-  std::vector<int> layers;  // of the shares
-  std::vector<Bytes> bytes;
-  Bytes host;
-};
-
 // A model that asks for a place.
 struct PlacementCase {
   const Extent& extent;
@@ -37,6 +30,7 @@ struct PlacementCase {
   std::optional<int> max_devices{};
   std::optional<int> gpu_layers{};  // only the last so many layers leave the host, the output among them
   std::span<const Experience> known{};
+  Split split = Split::kLayer;
 };
 
 struct Placement {

@@ -225,19 +225,48 @@ TEST(Compact, NowhereIsAnAnswer) {
 
 TEST(Compact, EveryDeviceCostsItsScratchAndItsContext) {
   Extent model = model_of(3, gib(1), mib(100));
+  model.last_scratch = mib(100);
   model.device_context = mib(500);
   model.output_scratch = mib(50);
   model.first = mib(25);
   model.host_with_cards = mib(3);
   const auto two = place({.extent = model}, rooms_of({mib(2700), mib(2700)}));
   EXPECT_EQ(on(two, "cuda0"), gib(2) + mib(625));
-  EXPECT_EQ(on(two, "cuda1"), gib(2) + mib(650));
+  EXPECT_EQ(on(two, "cuda1"), gib(2) + mib(600)) << "the output's scratch is less than its layers'";
   EXPECT_EQ(on(two, "host"), mib(13));
   auto behind = rooms_of({mib(2700), mib(2700)});
   for (Room& room : behind) room.bare = true;
   const auto remote = place({.extent = model}, behind);
   EXPECT_EQ(on(remote, "cuda0"), gib(2) + mib(125)) << "an RPC server's device has no context of ours";
   EXPECT_EQ(on(remote, "host"), mib(10));
+}
+
+TEST(Compact, WhatIsCutTakesCopiesOfWhatItsPartsRead) {
+  Extent model = model_of(3, gib(1), mib(100));
+  model.inputs = mib(20);
+  model.pipelined = mib(70);
+  model.output_scratch = mib(110);
+  model.last_scratch = mib(115);
+  model.host_pipelined = mib(5);
+  const auto one = place({.extent = model}, rooms_of({gib(8)}));
+  EXPECT_EQ(on(one, "cuda0"), gib(4) + mib(130)) << "the larger scratch, and one of what is read";
+  EXPECT_EQ(on(one, "host"), mib(10));
+  const auto two = place({.extent = model}, rooms_of({mib(2900), mib(2900)}));
+  EXPECT_EQ(on(two, "cuda0"), gib(2) + mib(190));
+  EXPECT_EQ(on(two, "cuda1"), gib(2) + mib(205)) << "of the last layer only what has an output";
+  EXPECT_EQ(on(two, "host"), mib(15));
+  const auto output = place({.extent = model}, rooms_of({mib(3400), mib(1200)}));
+  EXPECT_THAT(layers_of(output), ElementsAre(3, 1));
+  EXPECT_EQ(on(output, "cuda1"), gib(1) + mib(110)) << "the output alone reads no masks";
+  const auto rows = place({.extent = model, .split = Split::kRow}, rooms_of({mib(2900), mib(2900)}));
+  EXPECT_EQ(on(rows, "cuda0"), gib(2) + mib(120)) << "rows are not pipelined";
+  const auto part = place({.extent = model, .gpu_layers = 3}, rooms_of({mib(1900), mib(2900)}));
+  EXPECT_EQ(on(part, "cuda0"), gib(1) + mib(120)) << "nor is what lies on the host in part";
+  const auto rooms = rooms_of({mib(2900), mib(2900)});
+  const auto account = account_of({.extent = model}, two->shares, rooms);
+  EXPECT_EQ(account[1].compute, mib(190));
+  EXPECT_EQ(account[2].compute, mib(205));
+  EXPECT_EQ(account[0].compute, mib(15));
 }
 
 TEST(Compact, OnlyTheLastLayersLeaveTheHostWhereTheOwnerSaysSo) {
@@ -481,8 +510,14 @@ bool fits_in_order(const Extent& extent, std::size_t begin, const std::vector<Ro
   std::size_t next = begin;
   for (std::size_t i = 0; i < rooms.size(); ++i) {
     const bool last = i + 1 == rooms.size();
-    Bytes left = rooms[i].free - extent.scratch - (rooms[i].bare ? Bytes() : extent.device_context) -
-                 (i == 0 ? extent.first : Bytes()) - (last ? extent.output_scratch : Bytes());
+    const bool output_alone = last && next + 1 == extent.layers.size();
+    const bool last_alone = last && next + 2 == extent.layers.size();
+    Bytes scratch = last ? extent.output_scratch : Bytes();
+    if (!output_alone)
+      scratch = std::max(scratch, last_alone ? extent.last_scratch : extent.scratch) + extent.inputs;
+    if (!output_alone && rooms.size() > 1 && begin == 0) scratch += extent.pipelined;
+    Bytes left = rooms[i].free - scratch - (rooms[i].bare ? Bytes() : extent.device_context) -
+                 (i == 0 ? extent.first : Bytes());
     std::size_t count = 0;
     while (next + (rooms.size() - i - 1) < extent.layers.size()) {
       const Bytes layer = extent.layers[next].weights + extent.layers[next].cache;
@@ -527,6 +562,9 @@ TEST(AnyPlacement, KeepsWhatIsPromised) {
       extent.layers.push_back({.weights = mib(200 + dice.upto(unevenness)), .cache = mib(dice.upto(50))});
     extent.scratch = mib(dice.upto(60));
     extent.output_scratch = mib(dice.upto(60));
+    extent.last_scratch = Bytes(extent.scratch.count() / 2);
+    extent.inputs = mib(dice.upto(30));
+    extent.pipelined = mib(dice.upto(60));
     extent.first = mib(dice.upto(3) == 0 ? 100 : 0);
     extent.device_context = mib(dice.upto(100));
     std::vector<Room> rooms;

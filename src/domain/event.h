@@ -106,6 +106,7 @@ struct FootprintPredicted {
   std::optional<Footprint> footprint;  // empty: `error` says why
   std::optional<Error> error;
   std::optional<Extent> extent = {};  // where the file was looked at
+  std::vector<Experience> known = {};  // measured before, also in earlier lives of the daemon
 };
 
 struct WorkerTaken {

@@ -18,4 +18,20 @@ std::string footprint_key(const Artifact& artifact, const LoadOptions& o, std::s
       cut);
 }
 
+std::string experience_key(const Artifact& artifact, const LoadOptions& options, std::string_view engine) {
+  LoadOptions anywhere = options;
+  anywhere.shares.clear();
+  anywhere.device = "any";
+  return fmt::format("{}|split={}|layers=", footprint_key(artifact, anywhere, engine), to_string(options.split));
+}
+
+Experience experience_of(const std::vector<LayerShare>& shares, const DeviceBytes& bytes) {
+  Experience found{.layers = {}, .bytes = {}, .host = bytes.on(host_device())};
+  for (const LayerShare& share : shares) {
+    found.layers.push_back(share.layers);
+    found.bytes.push_back(bytes.on(share.device));
+  }
+  return found;
+}
+
 }  // namespace lm

@@ -29,20 +29,38 @@ struct Extent {
     bool operator==(const Layer&) const = default;
   };
   std::vector<Layer> layers;  // in order; the output is the last
-  Bytes scratch;              // on every device that has layers
-  Bytes output_scratch;       // beside that, on the device of the output
-  Bytes first;                // on the first device: a projector
-  Bytes device_context;       // taken by the engine itself of a card that it opens; not of an RPC server's
-  Bytes host;                 // on the host, wherever the layers are
-  Bytes host_with_cards;      // beside that, where a card is opened
-  Bytes host_scratch;         // beside that, where layers stay on the host
-  bool mapped = true;         // the weights of those are read through a mapping and count for nothing
+  Bytes scratch;              // on every device that has layers beside the output
+  Bytes inputs;               // there as well: what all layers read
+  Bytes pipelined;        // beside both, where it is cut over devices and nothing stays on the host: copies
+  Bytes last_scratch;     // instead of `scratch`, where of those layers only the last lies beside the output
+  Bytes output_scratch;   // on the device of the output; where that has other layers, the larger of both
+  Bytes first;            // on the first device: a projector
+  Bytes device_context;   // taken by the engine itself of a card that it opens; not of an RPC server's
+  Bytes host;             // on the host, wherever the layers are
+  Bytes host_with_cards;  // beside that, where a card is opened
+  Bytes host_scratch;     // beside that, where layers stay on the host
+  Bytes host_pipelined;   // beside that, where the devices have `pipelined`
+  bool mapped = true;     // the weights of those are read through a mapping and count for nothing
   bool operator==(const Extent&) const = default;
+};
+
+// What these numbers of layers were measured to take, whichever devices they were on.
+struct Experience {
+  std::vector<int> layers;  // of the shares; of a single one 0
+  std::vector<Bytes> bytes;
+  Bytes host;
+  bool operator==(const Experience&) const = default;
 };
 
 // What a footprint depends on; two loads with equal keys take the same memory. `engine` is the worker's
 // version and variant.
 std::string footprint_key(const Artifact& artifact, const LoadOptions& options, std::string_view engine);
+
+// What an Experience depends on, beside its numbers of layers: the same for all devices.
+std::string experience_key(const Artifact& artifact, const LoadOptions& options, std::string_view engine);
+
+// Of bytes that were measured where `shares` lie.
+Experience experience_of(const std::vector<LayerShare>& shares, const DeviceBytes& bytes);
 
 // The engine's own account of one device after a load.
 struct DeviceMemory {

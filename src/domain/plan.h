@@ -17,6 +17,7 @@ namespace lm {
 struct Forecast {
   std::vector<DeviceMemory> parts;  // where it is not cut
   std::optional<Extent> extent;
+  std::vector<Experience> known{};  // measured before, also in earlier lives of the daemon
 };
 
 enum class PlanVerdict : std::uint8_t {

@@ -50,13 +50,19 @@ void CommandRunner::on(const PredictFootprint& c) {
   if (auto known = c.layers ? std::nullopt
                             : seams_.records.footprint(
                                   footprint_key(model->artifact, c.options, seams_.workers.engine()))) {
-    seams_.post(FootprintPredicted{c.instance, c.generation, std::move(known), std::nullopt});
+    seams_.post(FootprintPredicted{c.instance, c.generation, std::move(known), std::nullopt, std::nullopt,
+                                   known_of(*model, c.options)});
     return;
   }
-  spawn(predict(c, model->artifact.path));
+  spawn(predict(c, model->artifact.path, known_of(*model, c.options)));
 }
 
-Task<> CommandRunner::predict(PredictFootprint command, std::filesystem::path path) {
+std::vector<Experience> CommandRunner::known_of(const Model& model, const LoadOptions& options) const {
+  return seams_.records.experiences(experience_key(model.artifact, options, seams_.workers.engine()));
+}
+
+Task<> CommandRunner::predict(PredictFootprint command, std::filesystem::path path,
+                              std::vector<Experience> known) {
   auto found = co_await seams_.workers.inspect(std::move(path), command.options);
   if (!found) {
     seams_.post(
@@ -68,7 +74,7 @@ Task<> CommandRunner::predict(PredictFootprint command, std::filesystem::path pa
   for (const DeviceMemory& device : forecast.parts)
     footprint.bytes.add(device.device, device.weights + device.context + device.compute);
   seams_.post(FootprintPredicted{command.instance, command.generation, std::move(footprint), std::nullopt,
-                                 std::move(forecast.extent)});
+                                 std::move(forecast.extent), std::move(known)});
 }
 
 Forecast CommandRunner::forecast_of(backend::Inspection found) {
@@ -166,8 +172,14 @@ void CommandRunner::on(const FinishJob& c) {
 void CommandRunner::on(const RecordFootprint& c) {
   const Model* model = seams_.model(c.model);
   if (model == nullptr) return;
-  seams_.records.learn(footprint_key(model->artifact, c.options, seams_.workers.engine()), c.footprint,
-                       c.load_took);
+  const std::string engine = seams_.workers.engine();
+  const std::vector<LayerShare>& shares = c.options.shares;
+  if (!shares.empty() && c.footprint.source == FootprintSource::kMeasured) {
+    seams_.records.learn(experience_key(model->artifact, c.options, engine),
+                         experience_of(shares, c.footprint.bytes), c.load_took);
+  }
+  if (shares.size() < 2)
+    seams_.records.learn(footprint_key(model->artifact, c.options, engine), c.footprint, c.load_took);
 }
 
 void CommandRunner::on(const RecordDecision& c) {

@@ -53,6 +53,9 @@ class CommandRunner {
   // What was found in a file, with what every worker takes beside its model.
   static Forecast forecast_of(backend::Inspection found);
 
+  // What the model was measured to take with these options, also in earlier lives of the daemon.
+  std::vector<Experience> known_of(const Model& model, const LoadOptions& options) const;
+
   // Opens with FinishShutdown.
   const Latch& shut_down() const { return shut_down_; }
   // The model of an instance that is or was alive.
@@ -87,7 +90,7 @@ class CommandRunner {
   void on(const ArmTimer&);
   void on(const FinishShutdown&);
 
-  Task<> predict(PredictFootprint command, std::filesystem::path path);
+  Task<> predict(PredictFootprint command, std::filesystem::path path, std::vector<Experience> known);
   Task<> measure_release(MeasureRelease command);
   Task<> measure_upstream(MeasureRelease command);
   void spawn(Task<> task);

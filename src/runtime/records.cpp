@@ -62,6 +62,11 @@ std::vector<Error::Field> fields_of(std::string_view text) {
   return fields;
 }
 
+// A device's place in a cut, whichever it was.
+DeviceId part_id(std::size_t number) {
+  return DeviceId(fmt::format("part{}", number));
+}
+
 std::optional<DecisionKind> kind_from(std::string_view text) {
   for (int i = 0; i <= static_cast<int>(DecisionKind::kPreempt); ++i) {
     if (to_string(static_cast<DecisionKind>(i)) == text) return static_cast<DecisionKind>(i);
@@ -152,6 +157,41 @@ std::optional<Footprint> Records::footprint(const std::string& key) const {
 void Records::learn(const std::string& key, const Footprint& footprint, Duration load_took) {
   note(impl_->footprints.put(key, footprint.bytes, Bytes(), load_took, unix_time_ms()),
        "a learned footprint");
+}
+
+std::vector<Experience> Records::experiences(const std::string& key) const {
+  std::vector<Experience> all;
+  const auto found = impl_->footprints.find(key);
+  if (!found) {
+    log::warning("what was learned could not be read: {}", found.error().message);
+    return all;
+  }
+  for (const auto& [layers, learned] : *found) {
+    Experience each{.layers = {}, .bytes = {}, .host = learned.bytes.on(host_device())};
+    std::size_t begin = 0;
+    while (begin < layers.size()) {
+      int count = 0;
+      const char* end = layers.data() + layers.size();
+      const auto read = std::from_chars(layers.data() + begin, end, count);
+      if (read.ec != std::errc()) break;
+      each.bytes.push_back(learned.bytes.on(part_id(each.layers.size())));
+      each.layers.push_back(count);
+      begin = static_cast<std::size_t>(read.ptr - layers.data()) + 1;
+    }
+    if (!each.layers.empty()) all.push_back(std::move(each));
+  }
+  return all;
+}
+
+void Records::learn(const std::string& key, const Experience& experience, Duration load_took) {
+  DeviceBytes bytes;
+  bytes.set(host_device(), experience.host);
+  std::string layers;
+  for (std::size_t i = 0; i < experience.layers.size(); ++i) {
+    layers += fmt::format("{}{}", i == 0 ? "" : "+", experience.layers[i]);
+    bytes.set(part_id(i), experience.bytes[i]);
+  }
+  note(impl_->footprints.put(key + layers, bytes, Bytes(), load_took, unix_time_ms()), "a learned footprint");
 }
 
 void Records::decide(const Decision& decision, std::int64_t at_ms) {

@@ -37,6 +37,9 @@ class Records {
 
   std::optional<Footprint> footprint(const std::string& key) const;
   void learn(const std::string& key, const Footprint& footprint, Duration load_took);
+  // Of the key of domain's experience_key, the latest last.
+  std::vector<Experience> experiences(const std::string& key) const;
+  void learn(const std::string& key, const Experience& experience, Duration load_took);
 
   void decide(const Decision& decision, std::int64_t at_ms);
   // Newest first; empty `model`: all.

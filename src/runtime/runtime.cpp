@@ -821,7 +821,10 @@ Task<Result<LoadPlan>> Runtime::plan(ModelId id, LoadOptions changed) {
   if (!places.devices.empty()) asked.device = places.devices.front().str();
   impl_->sampler.sample_if_older(kFresh);
   LM_CO_TRY(auto found, co_await impl_->workers->inspect(model->artifact.path, std::move(asked)));
-  co_return impl_->loop.plan(id, options, CommandRunner::forecast_of(std::move(found)));
+  Forecast forecast = CommandRunner::forecast_of(std::move(found));
+  // Another configuration may have come while the file was looked at.
+  if (const Model* still = impl_->catalog.find(id)) forecast.known = impl_->runner->known_of(*still, options);
+  co_return impl_->loop.plan(id, options, forecast);
 }
 
 std::vector<StoredDecision> Runtime::decisions(std::string_view model, std::size_t limit) const {

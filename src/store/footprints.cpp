@@ -25,6 +25,26 @@ Result<std::optional<LearnedFootprint>> Footprints::get(std::string_view key) {
   }
 }
 
+Result<std::vector<std::pair<std::string, LearnedFootprint>>> Footprints::find(std::string_view prefix) {
+  std::vector<std::string> keys;
+  {
+    LM_TRY(Statement rows, database_.prepare("SELECT key FROM footprints WHERE substr(key, 1, length(?1)) = ?1 "
+                                             "ORDER BY updated_ms"));
+    rows.bind(1, prefix);
+    while (true) {
+      LM_TRY(const bool row, rows.step());
+      if (!row) break;
+      keys.emplace_back(rows.text(0));
+    }
+  }
+  std::vector<std::pair<std::string, LearnedFootprint>> found;
+  for (const std::string& key : keys) {
+    LM_TRY(auto learned, get(key));
+    if (learned) found.emplace_back(key.substr(prefix.size()), *std::move(learned));
+  }
+  return found;
+}
+
 Result<void> Footprints::put(std::string_view key, const DeviceBytes& bytes, Bytes reclaimable,
                              std::optional<Duration> load_took, std::int64_t now_ms) {
   LM_TRY(Transaction transaction, Transaction::begin(database_));

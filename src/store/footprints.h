@@ -5,7 +5,10 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/result.h"
@@ -29,6 +32,9 @@ class Footprints {
 
   // nullopt: never measured.
   Result<std::optional<LearnedFootprint>> get(std::string_view key);
+
+  // Those whose keys begin so, with what comes after that.
+  Result<std::vector<std::pair<std::string, LearnedFootprint>>> find(std::string_view prefix);
 
   // The newest measurement of memory counts; the time enters the average, where there is one.
   Result<void> put(std::string_view key, const DeviceBytes& bytes, Bytes reclaimable,

@@ -124,12 +124,16 @@ json::object to_json(const Extent& e) {
     layers.push_back(json::array{layer.weights.count(), layer.cache.count()});
   return {{"layers", std::move(layers)},
           {"scratch", number(e.scratch)},
+          {"inputs", number(e.inputs)},
+          {"pipelined", number(e.pipelined)},
+          {"last_scratch", number(e.last_scratch)},
           {"output_scratch", number(e.output_scratch)},
           {"first", number(e.first)},
           {"device_context", number(e.device_context)},
           {"host", number(e.host)},
           {"host_with_cards", number(e.host_with_cards)},
           {"host_scratch", number(e.host_scratch)},
+          {"host_pipelined", number(e.host_pipelined)},
           {"mapped", e.mapped}};
 }
 
@@ -593,12 +597,16 @@ std::optional<Extent> read_extent(Reader& outer) {
     e.layers.push_back({r.bytes_of((*pair)[0], "layers"), r.bytes_of((*pair)[1], "layers")});
   }
   e.scratch = r.bytes("scratch");
+  e.inputs = r.bytes("inputs");
+  e.pipelined = r.bytes("pipelined");
+  e.last_scratch = r.bytes("last_scratch");
   e.output_scratch = r.bytes("output_scratch");
   e.first = r.bytes("first");
   e.device_context = r.bytes("device_context");
   e.host = r.bytes("host");
   e.host_with_cards = r.bytes("host_with_cards");
   e.host_scratch = r.bytes("host_scratch");
+  e.host_pipelined = r.bytes("host_pipelined");
   e.mapped = r.boolean("mapped");
   outer.include(r);
   return e;

@@ -194,12 +194,16 @@ TEST(Codec, RoundTripsAnswers) {
   Inspected cut = full_inspected();
   cut.extent = Extent{.layers = {{mib(3), mib(1)}, {mib(4), Bytes()}},
                       .scratch = Bytes(1),
+                      .inputs = Bytes(8),
+                      .pipelined = Bytes(9),
+                      .last_scratch = Bytes(11),
                       .output_scratch = Bytes(2),
                       .first = Bytes(3),
                       .device_context = Bytes(4),
                       .host = Bytes(5),
                       .host_with_cards = Bytes(6),
                       .host_scratch = Bytes(7),
+                      .host_pipelined = Bytes(10),
                       .mapped = false};
   expect_round_trip_from(cut);
 }

@@ -46,11 +46,19 @@ void describe(auto& f, Like<Extent::Layer> auto& v) {
   f("weights", weights)("cache", cache);
 }
 void describe(auto& f, Like<Extent> auto& v) {
-  auto& [layers, scratch, output_scratch, first, device_context, host, host_with_cards, host_scratch,
-         mapped] = v;
+  auto& [layers, scratch, inputs, pipelined, last_scratch, output_scratch, first, device_context, host,
+         host_with_cards, host_scratch, host_pipelined, mapped] = v;
   f("layers", layers)("scratch", scratch)("output_scratch", output_scratch)("first", first);
   f("device_context", device_context)("host", host)("host_with_cards", host_with_cards);
   f("host_scratch", host_scratch)("mapped", mapped);
+  f.later("inputs", inputs)
+      .later("pipelined", pipelined)
+      .later("last_scratch", last_scratch)
+      .later("host_pipelined", host_pipelined);
+}
+void describe(auto& f, Like<Experience> auto& v) {
+  auto& [layers, bytes, host] = v;
+  f("layers", layers)("bytes", bytes)("host", host);
 }
 void describe(auto& f, Like<SamplingDefaults> auto& v) {
   auto& [temperature, top_p, min_p, repeat_penalty, top_k, max_tokens] = v;
@@ -187,9 +195,9 @@ void describe(auto& f, Like<JobAbandoned> auto& v) {
   f("job", job);
 }
 void describe(auto& f, Like<FootprintPredicted> auto& v) {
-  auto& [instance, generation, footprint, error, extent] = v;
+  auto& [instance, generation, footprint, error, extent, known] = v;
   f("instance", instance)("generation", generation)("footprint", footprint)("error", error);
-  f("extent", extent);
+  f("extent", extent).later("known", known);
 }
 void describe(auto& f, Like<WorkerTaken> auto& v) {
   auto& [instance, generation, pid] = v;

@@ -34,16 +34,16 @@ SHAPES = [
     Shape("qwen2, 8 slots", "qwen2", "--arch qwen2 --layers 12 --embd 768 --heads 12 --kv-heads 4", "max_length: 8192, parallel: 8"),
     Shape("qwen3, 16384 tokens", "qwen2", "--arch qwen3 --layers 12 --embd 512 --heads 8 --kv-heads 8 --context 16384",
           "max_length: 16384, parallel: 1"),
-    Shape("gemma2", "llama-spm", "--arch gemma2 --layers 12 --embd 512 --heads 8 --kv-heads 4", "max_length: 4096, parallel: 1"),
+    Shape("gemma2", "llama-spm", "--arch gemma2 --layers 12 --embd 512 --heads 8 --kv-heads 4 --context 4096", "max_length: 4096, parallel: 1"),
     Shape("bert", "bert-bge", "--arch bert --layers 6 --embd 384 --heads 12 --context 512", "", "embedding"),
     Shape("bert, larger", "bert-bge", "--arch bert --layers 12 --embd 768 --heads 12 --context 512", "", "embedding"),
     # The arithmetic was fitted to those above; it has to hold for others.
     Shape("qwen3, wide", "llama-bpe", "--arch qwen3 --layers 6 --embd 1280 --heads 20 --kv-heads 4 --ff 3456", "max_length: 6144, parallel: 3"),
     Shape("llama, small batch", "llama-spm", "--layers 10 --embd 640 --heads 10 --kv-heads 5 --ff 1792",
           "max_length: 3072, parallel: 2, batch_tokens: 128"),
-    Shape("qwen2, narrow, q8_0", "qwen2", "--arch qwen2 --layers 20 --embd 448 --heads 7 --kv-heads 1 --ff 1216",
+    Shape("qwen2, narrow, q8_0", "qwen2", "--arch qwen2 --layers 20 --embd 448 --heads 7 --kv-heads 1 --ff 1216 --context 12288",
           "max_length: 12288, parallel: 1, kv_type: q8_0"),
-    Shape("gemma2, 2 slots, wider window", "llama-spm", "--arch gemma2 --layers 9 --embd 768 --heads 12 --kv-heads 6 --window 512",
+    Shape("gemma2, 2 slots, wider window", "llama-spm", "--arch gemma2 --layers 9 --embd 768 --heads 12 --kv-heads 6 --window 512 --context 8192",
           "max_length: 8192, parallel: 2"),
     Shape("bert, 24 layers", "bert-bge", "--arch bert --layers 24 --embd 512 --heads 8 --context 512", "", "embedding"),
 ]
@@ -60,13 +60,12 @@ class Predictions(PlacementTest):
                        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120)
         return file
 
-    def entries(self, shapes, more=""):
-        folder = pathlib.Path(self.folder())
-        lines = ""
-        for number, shape in enumerate(shapes):
-            config = f", {shape.config}" if shape.config else ""
-            lines += f"  shape{number}: {{model_path: {self.model_of(folder, number, shape)}, kind: {shape.kind}{config}{more}}}\n"
-        return lines
+    def entry(self, number, shape, more=""):
+        config = f", {shape.config}" if shape.config else ""
+        return f"  shape{number}: {{model_path: {self.model_of(pathlib.Path(self.folder()), number, shape)}, kind: {shape.kind}{config}{more}}}\n"
+
+    def entries(self, shapes):
+        return "".join(self.entry(number, shape) for number, shape in enumerate(shapes))
 
     def plan(self, daemon, name):
         answer = daemon.post("/api/v1/models/plan", {"model": name})
@@ -103,6 +102,42 @@ class Predictions(PlacementTest):
                     if not -under <= needed[device] / took - 1 <= over:
                         wrong.append(f"{shape.name}, {time} time, {device}: {needed[device] / took - 1:+.1%}")
                 self.assertEqual(daemon.unload(name).status, 200)
+        self.assertEqual(wrong, [])
+
+    def test_cut_over_devices(self):
+        """By the guide's rule, which leaves one device to the embeddings."""
+        servers = self.devices(5)
+        wrong = []
+        for over_devices in (2, 3, 4):
+            shapes = [(n, s) for n, s in enumerate(s for s in SHAPES if s.kind == "generation") if n % 3 == over_devices - 2]
+            daemon = self.on_devices(servers[:over_devices + 1], "".join(self.entry(n, s, ", layout: guide") for n, s in shapes))
+            for time in ("first", "second", "restart"):
+                if time == "restart":
+                    self.assertEqual(daemon.stop(), [])
+                    daemon.start()
+                over, under = (OVER, UNDER) if time == "first" else (AGAIN, AGAIN)
+                for number, shape in shapes:
+                    name = f"shape{number}"
+                    planned = self.plan(daemon, name)
+                    self.assertEqual(planned["verdict"], "fits", planned)
+                    self.assertEqual(planned["source"], "predicted" if time == "first" else "measured", name)
+                    loaded = daemon.load(name)
+                    self.assertEqual(loaded.status, 200, loaded)
+                    placement = [(s["device"], s["layers"]) for s in planned["placement"]]
+                    self.assertEqual(placement, self.shares(daemon, name), "it is planned as it is done")
+                    self.assertEqual(len(placement), over_devices, placement)
+                    needed = {row["device"]: row["needed"] for row in planned["devices"]}
+                    taken = self.account(daemon, name)
+                    reserved = daemon.model(name)["instance"]["reserved"]
+                    for device, layers in placement:
+                        self.tell(f"{shape.name}, {layers} layers of {over_devices}", time, device, needed[device], taken[device])
+                        if not -under <= needed[device] / taken[device] - 1 <= over:
+                            wrong.append(f"{shape.name}, {layers} layers, {time} time, {device}: {needed[device] / taken[device] - 1:+.1%}")
+                    self.tell(shape.name, time, "host", needed["host"], reserved["host"])
+                    # Later the pages that a process happens to have touched count as well, which moves.
+                    if time == "first" and needed["host"] < (1 - UNDER) * reserved["host"]:
+                        wrong.append(f"{shape.name}, {time} time, host: {needed['host'] / reserved['host'] - 1:+.1%}")
+                    self.assertEqual(daemon.unload(name).status, 200)
         self.assertEqual(wrong, [])
 
     def test_on_the_host(self):
