@@ -84,7 +84,9 @@ bool Arbiter::wait_for_devices(Entry& entry, const std::vector<Entry*>& rivals) 
   for (Entry* rival : rivals) {
     if (!rival->stuck || is_charged(rival->state())) continue;
     if (others_go) return true;
-    const bool asked = is_switching_to(entry) && has_released(*rival);
+    // Once in a change is enough, where its failure ends it.
+    const bool asked =
+        switch_target_ == entry.model.id && has_released(*rival) && !backlog_.has_pin(entry.model.id);
     if (!asked && now_ >= rival->stuck_until && rival->state() != InstanceState::kQueued) {
       ask_again(*rival);
       continue;

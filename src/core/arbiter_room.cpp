@@ -222,7 +222,7 @@ Need Arbiter::reserve_beside(const Entry& entry, const Placement& placement) con
 std::vector<Arbiter::Leaver> Arbiter::leavers_for(const Entry& entry) const {
   const Contender head = contender(entry);
   const Contention contention{.oldest = head.head, .aged_at = head.aged_at};
-  const Duration q = quantum(settings_.scheduling, change_cost_.value());
+  const Duration q = quantum();
   std::vector<Leaver> leavers;
   for (const auto& [id, other] : entries_) {
     if (!evictable(other)) continue;
