@@ -89,7 +89,7 @@ TEST(Places, OfSetsTheFewestAndTheLargestFirst) {
   const Extent model = model_of(9, gib(1));
   EXPECT_THAT(all_of(places({.extent = model}, rooms_of({gib(6), gib(5), gib(7), gib(3)}))),
               ElementsAre(ElementsAre("cuda0", "cuda2"), ElementsAre("cuda1", "cuda2"),
-                          ElementsAre("cuda0", "cuda1"), ElementsAre("cuda2", "cuda3")));
+                          ElementsAre("cuda2", "cuda3"), ElementsAre("cuda0", "cuda1")));
 }
 
 TEST(Places, ASetWithoutTheScreenIsBetterThanOneWithIt) {
