@@ -481,8 +481,8 @@ TEST_F(Cards, WhatIsLearnedOnTheHostIsAskedForByTheSameOptions) {
   world.load("a");
   world.run_for(sec(3));
   ASSERT_EQ(world.state("a"), InstanceState::kReady);
-  const LoadOptions& asked = world.told<PredictFootprint>().back().options;
-  const LoadOptions& learned = world.told<RecordFootprint>().back().options;
+  const LoadOptions asked = world.told<PredictFootprint>().back().options;
+  const LoadOptions learned = world.told<RecordFootprint>().back().options;
   EXPECT_EQ(asked.device, learned.device);
   EXPECT_EQ(asked, learned);
 }
