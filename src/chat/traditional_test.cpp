@@ -1,6 +1,8 @@
 #include "chat/traditional.h"
 
+#include <algorithm>
 #include <random>
+#include <vector>
 
 #include <gtest/gtest.h>
 
