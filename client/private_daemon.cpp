@@ -177,6 +177,7 @@ Result<std::unique_ptr<PrivateDaemon>> PrivateDaemon::start(const PrivateDaemonO
   add("--config", options.configuration.empty() ? options.configuration_file : fs::path("-"));
   add("--data", options.data);
   std::vector<char*> arguments;
+  arguments.reserve(words.size() + 1);
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
 
