@@ -43,7 +43,9 @@ TEST(Lifeline, SaysNothingAfterItsOwnEnd) {
 TEST(Lifeline, IsNoFile) {
   boost::asio::io_context io;
   UniqueFd file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
-  EXPECT_EQ(Lifeline::hold(io.get_executor(), std::move(file), [] {}).error().reason, "bad_lifeline");
+  const auto held = Lifeline::hold(io.get_executor(), std::move(file), [] {});
+  ASSERT_FALSE(held);
+  EXPECT_EQ(held.error().reason, "bad_lifeline");
   EXPECT_FALSE(Lifeline::hold(io.get_executor(), UniqueFd(987), [] {}));
 }
 
