@@ -65,13 +65,17 @@ engine_key() {
 }
 
 # The worker's own sources go beside the build, so that a build folder belongs to no checkout and every checkout, CI's too,
-# finds the engine built.
+# finds the engine built. What differs from the last checkout's is as new as this moment, and what does not is as old as the
+# objects made of it: a checkout's own times would leave objects of another one's newer file where they are.
 copy_worker_sources() {
-  local tree=$1 path
+  local tree=$1 path file
   rm -rf "$tree.partial" && mkdir -p "$tree.partial/bench" "$tree.partial/src/os" || return 1
   cp -a "$ROOT/engine" "$tree.partial/" && cp -a "$ROOT/bench/models" "$tree.partial/bench/" || return 1
   for path in base domain wire; do cp -a "$ROOT/src/$path" "$tree.partial/src/" || return 1; done
   cp -a "$ROOT/src/os/sandbox" "$ROOT"/src/os/system_error.* "$tree.partial/src/os/" || return 1
+  while IFS= read -r -d '' file; do
+    if cmp -s "$tree/$file" "$tree.partial/$file"; then touch -r "$tree/$file" "$tree.partial/$file"; else touch "$tree.partial/$file"; fi
+  done < <(cd "$tree.partial" && find . -type f -print0)
   rm -rf "$tree" && mv -T "$tree.partial" "$tree"
 }
 
