@@ -174,7 +174,7 @@ class Inference {
     if (!scan) co_return co_await end_with(exchange, scan.error());
     auto model = runtime_.catalog().resolve(scan->model.value_or(""), endpoint_.kind);
     if (!model) co_return co_await end_with(exchange, model.error());
-    if (is_upstreams(*model) && !endpoint_.path.starts_with("/v1/"))
+    if (is_upstreams(*model) && !endpoint_.native && !endpoint_.path.starts_with("/v1/"))
       co_return co_await end_with(exchange, not_offered(*model));
     // Others may know more ways to ask.
     if (!scan->asks && !is_upstreams(*model)) co_return co_await end_with(exchange, nothing_asked());

@@ -121,7 +121,7 @@ class Layouts(PlacementTest):
         # One daemon after the other: every RPC server has one client.
         servers = self.devices(4)
         texts = {}
-        for count, limit in ((1, None), (2, "230MB"), (4, "140MB")):
+        for count, limit in ((1, None), (2, "230MB"), (4, "146MB")):
             limits = {f"rpc{i}": limit for i in range(count)} if limit else {}
             daemon = self.on_devices(servers[:count], self.llm(), **limits)
             texts[count] = self.answer(daemon)
