@@ -44,8 +44,9 @@ struct ChatOptions {
   std::string model;  // empty: the chat role
   std::string system;
   std::optional<double> temperature;
-  std::string prompt;        // empty: a conversation, or what is piped in
-  bool reads_input = false;  // "-" stood among the words: standard input follows the prompt
+  std::string prompt;                // empty: a conversation, or what is piped in
+  bool model_is_first_word = false;  // and may be the question
+  bool reads_input = false;          // "-" stood among the words: standard input follows the prompt
 };
 struct EmbedOptions {
   std::string model;               // empty: the embedding role
@@ -125,11 +126,10 @@ struct VersionOptions {};
 
 using Command =
     std::variant<ServeOptions, ListOptions, PsOptions, LoadOptions, SwitchOptions, UnloadOptions, PinOptions,
-                 ChatOptions, EmbedOptions, InspectOptions, PlanOptions, ExplainOptions, EventsOptions, TopOptions,
-                 DoctorOptions,
-                 LogsOptions, ConfigExampleOptions, ConfigCheckOptions, CompletionOptions, ModelNamesOptions,
-                 ReplayOptions, SimulateOptions, PullOptions, PullsOptions, RemoveOptions, PullChildOptions,
-                 VersionOptions>;
+                 ChatOptions, EmbedOptions, InspectOptions, PlanOptions, ExplainOptions, EventsOptions,
+                 TopOptions, DoctorOptions, LogsOptions, ConfigExampleOptions, ConfigCheckOptions,
+                 CompletionOptions, ModelNamesOptions, ReplayOptions, SimulateOptions, PullOptions,
+                 PullsOptions, RemoveOptions, PullChildOptions, VersionOptions>;
 
 struct Arguments {
   Command command;

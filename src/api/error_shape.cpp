@@ -2,8 +2,7 @@
 
 #include <array>
 
-#include <boost/json/serialize.hpp>
-
+#include "api/json_text.h"
 #include "http/sse.h"
 
 namespace lm::api {
@@ -75,9 +74,11 @@ std::string_view openai_type(const Error& error) {
 }
 
 boost::json::object error_json(const Error& error) {
-  boost::json::object body{
-      {"message", error.message}, {"type", openai_type(error)}, {"code", nullptr}, {"param", nullptr},
-      {"status", to_string(error.code)}};
+  boost::json::object body{{"message", error.message},
+                           {"type", openai_type(error)},
+                           {"code", nullptr},
+                           {"param", nullptr},
+                           {"status", to_string(error.code)}};
   body["code"] = error.reason.empty() ? std::string(to_string(error.code)) : error.reason;
   boost::json::object details;
   for (const auto& [name, value] : error.fields) {
@@ -94,12 +95,12 @@ boost::json::object error_json(const Error& error) {
 
 http::Body error_body(const Error& error, const http::Request& request) {
   return {.content_type = "application/json; charset=utf-8",
-          .text = boost::json::serialize(shaped(error, shape_of(request.path)))};
+          .text = json_text(shaped(error, shape_of(request.path)))};
 }
 
 std::string error_event(const Error& error, std::string_view path) {
   const Shape shape = shape_of(path);
-  const std::string text = boost::json::serialize(shaped(error, shape));
+  const std::string text = json_text(shaped(error, shape));
   return shape == Shape::kAnthropic ? http::sse_event(text, "error") : http::sse_event(text);
 }
 
