@@ -486,6 +486,39 @@ class Serving(WorkerTest):
         states = worker.request("GET", "/slots")[1]
         self.assertFalse(states[0]["is_processing"])
 
+    def test_a_client_that_leaves_ends_the_reading_of_its_prompt(self):
+        """The engine looks once a second whether its client is there, and stops between two batches of the prompt."""
+        worker, _ = self.loaded("switch-a.gguf", context=8192, parallel=1)
+        def body(words):
+            return {"prompt": "some words of a long prompt " * (words // 6), "max_tokens": 1, "cache_prompt": False}
+        def used():
+            with open("/proc/%d/stat" % worker.process.pid) as stat:
+                fields = stat.read().rsplit(") ", 1)[1].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        began = used()
+        self.assertEqual(worker.request("POST", "/v1/completions", body(512))[0], 200)
+        batch = used() - began  # of the processors: others may have them too
+        connection = worker.connect()
+        connection.request("POST", "/v1/completions", json.dumps(body(7000)))
+        began = used()
+        while used() - began < batch / 2:
+            time.sleep(0.01)
+        connection.close()
+        left, at_leaving, last, still = time.monotonic(), used(), used(), time.monotonic()
+        while time.monotonic() - still < 0.5:
+            self.assertLess(time.monotonic() - left, DEADLINE)
+            time.sleep(0.02)
+            if used() > last + 0.02:
+                last, still = used(), time.monotonic()
+        self.assertFalse(worker.request("GET", "/slots")[1][0]["is_processing"])
+        whole = batch * 7000 / 512
+        spent = last - at_leaving
+        print("a batch takes %.2f s of the processors; after the client left %.2f s went into its prompt, within %.2f s" %
+              (batch, spent, still - left), file=sys.stderr)
+        # The batch under way, those of the second until it is noticed, and one that was begun then.
+        self.assertLess(spent, 2 * batch + 1.2 * os.cpu_count() + 0.1)
+        self.assertLess(spent, whole - 2 * batch, "or nothing was shown")
+
 
 class Keeping(WorkerTest):
     """Conversations outlive the process."""

@@ -144,7 +144,7 @@ TEST_F(OneModel, AWaitEndsAtItsDeadline) {
   const RequestId soon = world.request("a", {}, PriorityClass::kInteractive, sec(5));
   const RequestId later = world.request("a", {}, PriorityClass::kInteractive);
   const RequestId past = world.request("a", {}, PriorityClass::kInteractive, Duration());
-  EXPECT_EQ(world.reason(past), "wait_expired");
+  EXPECT_EQ(world.reason(past), "deadline_too_near");
   world.run_for(sec(4.9));
   EXPECT_EQ(world.fate(soon), RequestFate::kWaiting);
   world.run_for(sec(0.2));
