@@ -99,6 +99,7 @@ Result<Command> take_chat(const Draft& draft) {
   std::vector<std::string> words = draft.chat_words;
   if (options.model.empty() && !words.empty() && words.front() != "-" && may_be_a_model(words.front())) {
     options.model = words.front();
+    options.model_is_first_word = true;
     words.erase(words.begin());
   }
   options.reads_input = std::erase(words, "-") > 0;
@@ -234,16 +235,16 @@ class Declaration {
   }
 
   void talk() {
-    auto& chat =
-        command(app_, "chat", kGroupTalk, "Talk to a model, or ask it one question",
-                "llm-manager chat                                  a conversation with the default model\n"
-                "  llm-manager chat tinyllama \"Name three rivers.\"   one answer\n"
-                "  llm-manager chat tinyllama < question.txt         the question from a file\n"
-                "  llm-manager chat tinyllama \"Sum this up:\" - < text.txt     - is standard input\n"
-                "\n"
-                "A first word without spaces is the model; with --model all words are the question.\n"
-                "In a conversation: Ctrl-C stops the answer, Ctrl-D or /exit leaves, /help tells the rest.",
-                [this] { return take_chat(draft_); });
+    auto& chat = command(
+        app_, "chat", kGroupTalk, "Talk to a model, or ask it one question",
+        "llm-manager chat                                  a conversation with the default model\n"
+        "  llm-manager chat tinyllama-1.1b-chat \"Name three rivers.\"   one answer\n"
+        "  llm-manager chat tinyllama-1.1b-chat < question.txt         the question from a file\n"
+        "  llm-manager chat tinyllama-1.1b-chat \"Sum this up:\" - < text.txt     - is standard input\n"
+        "\n"
+        "A first word without spaces is the model; with --model all words are the question.\n"
+        "In a conversation: Ctrl-C stops the answer, Ctrl-D or /exit leaves, /help tells the rest.",
+        [this] { return take_chat(draft_); });
     chat.add_option("-m,--model", draft_.chat.model, "The model; all words are the question then")
         ->type_name("MODEL");
     chat.add_option("--system", draft_.chat.system, "What the model is told before the conversation")
@@ -256,7 +257,7 @@ class Declaration {
 
     auto& embed = command(
         app_, "embed", kGroupTalk, "Turn texts into vectors",
-        "llm-manager embed minilm \"This is an example sentence\"\n"
+        "llm-manager embed all-minilm-l6-v2 \"This is an example sentence\"\n"
         "  llm-manager embed --json - < lines.txt            a text a line, from standard input\n"
         "\n"
         "With two words or more, a first one without spaces is the model; with --model all are texts.",
@@ -270,8 +271,9 @@ class Declaration {
   }
 
   void models() {
-    auto& load = command(app_, "load", kGroupModels, "Load a model and wait until it is ready",
-                         "llm-manager load tinyllama", [this]() -> Result<Command> { return draft_.load; });
+    auto& load =
+        command(app_, "load", kGroupModels, "Load a model and wait until it is ready",
+                "llm-manager load tinyllama-1.1b-chat", [this]() -> Result<Command> { return draft_.load; });
     model_argument(load, draft_.load.model, true);
     load.add_flag("--force", draft_.load.force, "Try it even where it is not expected to fit");
 
@@ -284,7 +286,7 @@ class Declaration {
 
     auto& unload =
         command(app_, "unload", kGroupModels, "Unload a model and report what was freed",
-                "llm-manager unload tinyllama\n"
+                "llm-manager unload tinyllama-1.1b-chat\n"
                 "  llm-manager unload --all --hold        nothing is loaded again until somebody says load",
                 [this] { return take_unload(draft_); });
     model_argument(unload, draft_.unload.model, false);
@@ -294,10 +296,10 @@ class Declaration {
 
     auto& pin =
         command(app_, "pin", kGroupModels, "Keep a model in memory: it does not expire and is not evicted",
-                "llm-manager pin tinyllama", [this]() -> Result<Command> { return draft_.pin; });
+                "llm-manager pin tinyllama-1.1b-chat", [this]() -> Result<Command> { return draft_.pin; });
     model_argument(pin, draft_.pin.model, true);
     auto& unpin = command(app_, "unpin", kGroupModels, "Let a pinned model expire and be evicted again",
-                          "llm-manager unpin tinyllama", [this]() -> Result<Command> {
+                          "llm-manager unpin tinyllama-1.1b-chat", [this]() -> Result<Command> {
                             draft_.unpin.pin = false;
                             return draft_.unpin;
                           });
@@ -364,7 +366,7 @@ class Declaration {
         ->check(CLI::Range(1, 1'000'000'000).description(""));
     auto& inspect = command(app_, "inspect", kGroupLook,
                             "What a model file says of itself and would take; it is not loaded",
-                            "llm-manager inspect ~/models/tinyllama.gguf",
+                            "llm-manager inspect ~/.cache/llm-manager/models/all-minilm-l6-v2.gguf",
                             [this]() -> Result<Command> { return draft_.inspect; });
     positional(inspect, "what", draft_.inspect.what, "A model file, or a model's name")
         ->type_name("FILE|MODEL")
@@ -372,7 +374,7 @@ class Declaration {
 
     auto& plan = command(app_, "plan", kGroupLook,
                          "What a load would take, where, and who would go for it; nothing is loaded",
-                         "llm-manager plan tinyllama --context 16384 --kv-type q8_0",
+                         "llm-manager plan tinyllama-1.1b-chat --context 16384 --kv-type q8_0",
                          [this]() -> Result<Command> { return draft_.plan; });
     model_argument(plan, draft_.plan.model, true);
     const auto number = [&plan](const char* name, std::optional<int>& value, const char* help, int least) {
@@ -385,9 +387,9 @@ class Declaration {
     plan.add_option("--kv-type", draft_.plan.kv_type, "Type of the KV cache: f16, q8_0, …")
         ->type_name("TYPE");
 
-    auto& explain =
-        command(app_, "explain", kGroupLook, "Why: the daemon's last decisions, newest first",
-                "llm-manager explain tinyllama", [this]() -> Result<Command> { return draft_.explain; });
+    auto& explain = command(app_, "explain", kGroupLook, "Why: the daemon's last decisions, newest first",
+                            "llm-manager explain tinyllama-1.1b-chat",
+                            [this]() -> Result<Command> { return draft_.explain; });
     model_argument(explain, draft_.explain.model, false);
     explain.add_option("-n,--limit", draft_.explain.limit, "How many (20)")
         ->type_name("N")

@@ -45,8 +45,9 @@ struct ChatOptions {
   std::string model;  // empty: the chat role
   std::string system;
   std::optional<double> temperature;
-  std::string prompt;        // empty: a conversation, or what is piped in
-  bool reads_input = false;  // "-" stood among the words: standard input follows the prompt
+  std::string prompt;                // empty: a conversation, or what is piped in
+  bool model_is_first_word = false;  // and may be the question
+  bool reads_input = false;          // "-" stood among the words: standard input follows the prompt
 };
 struct EmbedOptions {
   std::string model;               // empty: the embedding role

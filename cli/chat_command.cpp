@@ -1,6 +1,7 @@
 // chat: a conversation, or one question.
 #include <optional>
 #include <string>
+#include <utility>
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
@@ -10,6 +11,7 @@
 #include "cli/chat_stream.h"
 #include "cli/commands.h"
 #include "cli/display_width.h"
+#include "cli/json_view.h"
 #include "cli/line_editor.h"
 #include "cli/span_text.h"
 #include "http/target.h"
@@ -197,6 +199,16 @@ bool take_command(Context& context, Conversation& conversation, const std::strin
   return true;
 }
 
+// The daemon knows it not, and nothing that is called nearly so.
+bool names_no_model(Daemon& daemon, const std::string& word) {
+  const auto found = daemon.get("/v1/models/" + http::percent_encode(word), Patience::kQuick);
+  if (found || found.error().code != ExitCode::kNotFound) return false;
+  const auto answer = parse_json(found.error().json);
+  const auto* error = answer ? member_of(*answer, "error") : nullptr;
+  const auto* details = error == nullptr ? nullptr : object_of(*error, "details");
+  return details == nullptr || !details->contains("nearest");
+}
+
 ExitCode converse(Context& context, Conversation& conversation) {
   if (const auto known = conversation.check(conversation.model()); !known)
     return context.report(known.error());
@@ -230,9 +242,19 @@ ExitCode converse(Context& context, Conversation& conversation) {
 
 }  // namespace
 
-ExitCode run(Context& context, const ChatOptions& options) {
+ExitCode run(Context& context, const ChatOptions& given) {
   auto daemon = context.daemon();
   if (!daemon) return context.report(daemon.error());
+  ChatOptions options = given;
+  // "llm-manager chat hi": a single word that names no model, nor nearly, is the question.
+  if (options.model_is_first_word && options.prompt.empty() && !options.reads_input &&
+      context.host.input_is_terminal && names_no_model(*daemon, options.model)) {
+    context.err().line(coloured(context.err(), Colour::kDim,
+                                printable(fmt::format("no model is called {}: it is the question, to the "
+                                                      "default model",
+                                                      options.model))));
+    options.prompt = std::exchange(options.model, {});
+  }
   Conversation conversation(context, *daemon, options);
   std::string question = options.prompt;
   const bool is_piped = question.empty() && !context.host.input_is_terminal;

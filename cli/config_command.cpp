@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
@@ -11,8 +12,10 @@
 #include "cli/commands.h"
 #include "cli/configuration.h"
 #include "cli/display_width.h"
+#include "config/disk_check.h"
 #include "config/example.h"
 #include "config/sources.h"
+#include "os/file.h"
 
 namespace lm::cli {
 
@@ -30,6 +33,14 @@ Result<CheckedConfiguration> check_configuration(const std::filesystem::path& ch
   for (const auto& warning : loaded.warnings) checked.warnings.push_back(config::to_string(warning));
   LM_TRY(const auto key_warnings, config::read_key_files(loaded.config));
   for (const auto& warning : key_warnings) checked.warnings.push_back(config::to_string(warning));
+  // Where `serve` looks too, when the file names no folder.
+  std::vector<std::filesystem::path> fetched;
+  if (const auto folders = os::Folders::standard();
+      folders && loaded.config.model_folders.empty() &&
+      std::filesystem::is_directory(folders->cache / "models", error))
+    fetched.push_back(folders->cache / "models");
+  for (const auto& warning : config::check_disk(loaded, fetched))
+    checked.warnings.push_back(config::to_string(warning));
   return checked;
 }
 

@@ -1,6 +1,7 @@
 // doctor: what the client can see for itself, then what the daemon says.
 #include <array>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <unistd.h>
 #include <utility>
@@ -61,13 +62,20 @@ Check check_path(const Context& context) {
   return {"command", "ok", fmt::format("llm-manager {} at {}", version(), found->string()), {}};
 }
 
-Check check_config() {
-  const auto checked = check_configuration({});
+// `daemons`: the file that the daemon which answers has read; empty where none answers.
+Check check_config(const std::optional<fs::path>& daemons) {
+  if (daemons && daemons->empty())
+    return {"configuration", "ok", "the daemon has read none; the defaults count", {}};
+  std::error_code error;
+  // Of a daemon on another machine nothing can be seen here.
+  const bool theirs = daemons && fs::exists(*daemons, error);
+  const auto checked = check_configuration(theirs ? *daemons : fs::path());
   if (!checked)
     return {"configuration", "problem", checked.error().message,
             "llm-manager config check says the same after each change"};
   const std::string file = checked->file.empty() ? "none; the defaults count" : checked->file.string();
-  if (checked->warnings.empty()) return {"configuration", "ok", file, {}};
+  if (checked->warnings.empty())
+    return {"configuration", "ok", theirs ? file + ", which the daemon has read" : file, {}};
   return {"configuration", "warning", fmt::format("{}: {}", file, checked->warnings.front()),
           "llm-manager config check tells all"};
 }
@@ -114,8 +122,9 @@ Check check_card() {
 
 // What the daemon says of itself; the first check is whether there is one.
 struct DaemonSays {
-  std::string checks;  // the answer of /api/v1/diagnose
-  fs::path data;       // its data folder
+  std::string checks;              // the answer of /api/v1/diagnose
+  fs::path data;                   // its data folder
+  std::optional<fs::path> config;  // what it has read; an empty path: nothing
 };
 
 std::vector<Check> check_daemon(Context& context, DaemonSays& says) {
@@ -132,7 +141,10 @@ std::vector<Check> check_daemon(Context& context, DaemonSays& says) {
   std::vector<Check> checks;
   const auto value = parse_json(*system);
   const std::string theirs(value ? text_of(*value, "version") : std::string_view());
-  if (value) says.data = std::string(text_of(*value, "data"));
+  if (value) {
+    says.data = std::string(text_of(*value, "data"));
+    says.config = std::string(text_of(*value, "config_file"));
+  }
   if (theirs == version()) {
     checks.push_back({"daemon", "ok", fmt::format("{} answers at {}", theirs, daemon->address()), {}});
   } else {
@@ -154,8 +166,8 @@ std::vector<Check> check_daemon(Context& context, DaemonSays& says) {
 ExitCode run(Context& context, const DoctorOptions&) {
   DaemonSays says;
   std::vector<Check> of_daemon = check_daemon(context, says);
-  std::vector<Check> checks = {check_path(context), check_config(), check_folder(context, says.data),
-                               check_card()};
+  std::vector<Check> checks = {check_path(context), check_config(says.config),
+                               check_folder(context, says.data), check_card()};
   for (Check& check : of_daemon) checks.push_back(std::move(check));
 
   boost::json::array all;

@@ -140,6 +140,20 @@ std::string model_list(const boost::json::value& answer, const Stream& stream) {
   return table.text(stream) + (errors.empty() ? "" : "\n" + errors);
 }
 
+namespace {
+
+// One that failed long ago, and that nobody waits for, is history: `list` tells it.
+bool is_history(const boost::json::value& model) {
+  if (text_of(model, "state") != "failed") return false;
+  const boost::json::value& holder = holder_of(model);
+  if (number_of(holder, "waiting").value_or(0) > 0) return false;
+  const auto* fields = holder.if_object();
+  if (fields == nullptr || fields->empty()) return true;  // it was never begun: its file or its entry is wrong
+  return number_of(holder, "since_s").value_or(0) > 3600;
+}
+
+}  // namespace
+
 std::string running_models(const boost::json::value& answer, std::int64_t now_ms, const Stream& stream) {
   Table table({{.title = "NAME", .shrinks = true},
                {.title = "STATE"},
@@ -151,6 +165,7 @@ std::string running_models(const boost::json::value& answer, std::int64_t now_ms
                {.title = "EXPIRES", .give_up = 6}});
   std::string held;
   std::string errors;
+  int failed_before = 0;
   for (const auto& model : models_of(answer)) {
     const std::string_view name = text_of(model, "id");
     if (is_held(model)) {
@@ -163,6 +178,10 @@ std::string running_models(const boost::json::value& answer, std::int64_t now_ms
           since ? " since " + moment_text(static_cast<std::int64_t>(*since), now_ms) : "", printable(name));
     }
     if (text_of(model, "state") == "unloaded") continue;
+    if (is_history(model)) {
+      ++failed_before;
+      continue;
+    }
     const boost::json::value& holder = holder_of(model);
     table.add({{.text = std::string(name)},
                state_cell(model),
@@ -182,6 +201,9 @@ std::string running_models(const boost::json::value& answer, std::int64_t now_ms
                     : table.empty() ? "nothing is loaded; the next request loads its model by itself\n"
                                     : table.text(stream);
   if (!errors.empty()) out += "\n" + errors;
+  if (failed_before > 0)
+    out += fmt::format("\n{} cannot be loaded; llm-manager list tells why\n",
+                       failed_before == 1 ? "1 model" : fmt::format("{} models", failed_before));
   if (!held.empty()) out += "\n" + held;
   if (const auto* demand = member_of(answer, "demand"); demand != nullptr) {
     if (const std::string_view advice = text_of(*demand, "advice"); !advice.empty())

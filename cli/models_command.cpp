@@ -17,6 +17,7 @@
 #include "cli/progress.h"
 #include "cli/release_report.h"
 #include "cli/span_text.h"
+#include "http/target.h"
 
 namespace lm::cli {
 namespace {
@@ -251,6 +252,29 @@ ExitCode run(Context& context, const SwitchOptions& options) {
                     });
 }
 
+namespace {
+
+// Which an unload drains; 0 where that is not known. `model` empty: of all.
+int answers_under_way(Daemon& daemon, const std::string& model) {
+  const auto answer = daemon.get("/api/v1/instances", Patience::kQuick);
+  const auto value = answer ? parse_json(*answer) : std::nullopt;
+  const auto* instances = value ? array_of(*value, "instances") : nullptr;
+  if (instances == nullptr) return 0;
+  std::string id = model;
+  if (!model.empty()) {
+    const auto shown = daemon.get("/v1/models/" + http::percent_encode(model), Patience::kQuick);
+    if (const auto known = shown ? parse_json(*shown) : std::nullopt) id = std::string(text_of(*known, "id"));
+  }
+  double active = 0;
+  for (const auto& instance : *instances) {
+    if (model.empty() || text_of(instance, "model") == id)
+      active += number_of(instance, "active").value_or(0);
+  }
+  return static_cast<int>(active);
+}
+
+}  // namespace
+
 ExitCode run(Context& context, const UnloadOptions& options) {
   auto daemon = context.daemon();
   if (!daemon) return context.report(daemon.error());
@@ -262,6 +286,13 @@ ExitCode run(Context& context, const UnloadOptions& options) {
   }
   if (options.hold) body["hold"] = true;
   const std::string what = options.model.empty() ? "all models" : options.model;
+  if (context.err().is_terminal) {
+    if (const int running = answers_under_way(*daemon, options.model); running > 0)
+      context.err().line(coloured(
+          context.err(), Colour::kDim,
+          printable(fmt::format("waiting for {} of {} to end; Ctrl-C stops the waiting, not the unload",
+                                running == 1 ? "1 answer" : fmt::format("{} answers", running), what))));
+  }
   return print_answer(
       context, *daemon, daemon->post("/api/v1/models/unload", body, Patience::kEndless),
       [&](const auto& value) {

@@ -138,6 +138,7 @@ struct Setting {
   std::string input;
   std::map<std::string, std::string> environment;
   bool input_is_terminal = false;
+  bool errors_are_terminal = false;
   bool catches_interrupts = false;
   std::function<Outcome<void>(const ServeOptions&)> serve = [](const ServeOptions&) {
     return Outcome<void>();
@@ -470,6 +471,16 @@ TEST(Program, UnloadPrintsTheReport) {
   EXPECT_EQ(daemon.last().body, R"({"all":true})");
 }
 
+TEST(Program, UnloadSaysOnATerminalWhatItWaitsFor) {
+  FakeDaemon daemon;
+  daemon.answer("/api/v1/instances", R"({"instances": [{"model": "tiny", "active": 2}, {"model": "b", "active": 1}]})");
+  daemon.answer("/v1/models/t", R"({"id": "tiny"})");
+  daemon.answer("/api/v1/models/unload", R"({"changed": false, "release": null})");
+  EXPECT_THAT(ran(daemon, {"unload", "t"}, {.errors_are_terminal = true}).err, HasSubstr("waiting for 2 answers of t to end"));
+  EXPECT_THAT(ran(daemon, {"unload", "--all"}, {.errors_are_terminal = true}).err, HasSubstr("waiting for 3 answers"));
+  EXPECT_EQ(ran(daemon, {"unload", "t"}).err, "");
+}
+
 TEST(Program, UnloadingTheUnloadedSucceeds) {
   FakeDaemon daemon;
   daemon.answer("/api/v1/models/unload", R"({"changed": false, "release": null})");
@@ -525,6 +536,20 @@ TEST(Program, ChatTakesItsQuestionFromAPipe) {
   EXPECT_THAT(daemon.last().body, HasSubstr(R"("model":"tiny")"));
   ran(daemon, {"chat", "a question"});
   EXPECT_THAT(daemon.last().body, HasSubstr(R"("model":"chat")"));
+}
+
+TEST(Program, ChatTakesASingleWordThatIsNoModelForTheQuestion) {
+  FakeDaemon daemon;
+  daemon.answer("/v1/models/hi", R"({"error":{"message":"no model is named hi","code":"model_not_found"}})", 404);
+  daemon.answer("/v1/models/tinylama",
+                R"({"error":{"message":"no","code":"model_not_found","details":{"nearest":"tinyllama"}}})", 404);
+  daemon.answer_events("/v1/chat/completions", chunk("hello") + http::sse_event("[DONE]"));
+  const Ran chat = ran(daemon, {"chat", "hi"}, {.input_is_terminal = true});
+  EXPECT_EQ(chat.out, "hello\n");
+  EXPECT_THAT(chat.err, HasSubstr("no model is called hi"));
+  EXPECT_THAT(daemon.last().body, HasSubstr(R"("model":"chat","messages":[{"role":"user","content":"hi"}])"));
+  EXPECT_EQ(ran(daemon, {"chat", "tinylama"}, {.input_is_terminal = true}).code, 4) << "a slip";
+  EXPECT_EQ(ran(daemon, {"chat", "-m", "hi"}, {.input_is_terminal = true}).code, 4);
 }
 
 TEST(Program, ChatJsonIsTheChunksALineEach) {

@@ -288,15 +288,29 @@ TEST(ModelList, NoModelsIsAHint) {
 TEST(RunningModels, WhatIsLoadedAndWhoHoldsWhat) {
   const std::string text = running_models(json(kModels), 1'700'000'060'000, screen(120));
   const auto lines = lines_of(text);
-  ASSERT_EQ(lines.size(), 8u) << text;
+  ASSERT_EQ(lines.size(), 7u) << text;
   EXPECT_EQ(lines[0], "NAME    STATE                 DEVICE         MEMORY  SLOTS  ACTIVE    WAITING  EXPIRES");
   EXPECT_EQ(lines[1],
             "tiny    ready, pinned         host, cuda0  300.0 MB      4       1  2, 12.0 s  in 4 min 47 s");
   EXPECT_EQ(lines[2], "大模型  loading weights 42 %  host         ~2.00 GB      0       0          1  –");
-  EXPECT_EQ(lines[3], "gone    failed                –                   –      –       –          –  –");
-  EXPECT_EQ(lines[5], "gone: /x.gguf is not there");
-  EXPECT_TRUE(lines[7].starts_with("kept is kept unloaded by ada since ")) << lines[7];
-  EXPECT_TRUE(lines[7].ends_with("; llm-manager load kept ends that")) << lines[7];
+  EXPECT_EQ(lines[4], "1 model cannot be loaded; llm-manager list tells why");
+  EXPECT_TRUE(lines[6].starts_with("kept is kept unloaded by ada since ")) << lines[6];
+  EXPECT_TRUE(lines[6].ends_with("; llm-manager load kept ends that")) << lines[6];
+}
+
+TEST(RunningModels, AFailureIsShownForAnHourOrWhileSomebodyWaits) {
+  const auto shown = [](int since_s, int waiting) {
+    return running_models(
+               json(fmt::format(
+                   R"({{"models": [{{"id": "a", "state": "failed", "instance": {{"since_s": {}, "waiting": {}}},
+                        "error": {{"message": "it broke"}}}}]}})",
+                   since_s, waiting)),
+               0, screen(120))
+               .find("it broke") != std::string::npos;
+  };
+  EXPECT_TRUE(shown(3599, 0));
+  EXPECT_FALSE(shown(3601, 0));
+  EXPECT_TRUE(shown(3601, 1));
 }
 
 TEST(RunningModels, AnUpstreamsModelShowsWhatItWasMeasuredToHold) {

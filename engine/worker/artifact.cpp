@@ -196,6 +196,12 @@ Bytes Artifact::size() const {
   return Bytes(static_cast<std::int64_t>(sum));
 }
 
+std::uint64_t Artifact::padding() const {
+  std::uint64_t sum = 0;
+  for (std::size_t i = 0; i < ggufs_.size(); ++i) sum += files_[i].size - ggufs_[i].data_end;
+  return sum;
+}
+
 Result<std::string> Artifact::fingerprint() const {
   sha256_t hash;
   sha256_init(&hash);

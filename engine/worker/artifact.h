@@ -34,6 +34,8 @@ class Artifact {
   const std::vector<Gguf>& parts() const { return ggufs_; }
   const Gguf& first() const { return ggufs_.front(); }
   Bytes size() const;
+  // Bytes behind the weights, in all parts: nobody reads them.
+  std::uint64_t padding() const;
   const std::filesystem::path& path() const { return path_; }
 
   // 32 hexadecimal digits of SHA-256 over the size, the first and the last MiB of every part: cheap, survives

@@ -102,6 +102,17 @@ TEST_F(ArtifactTest, FingerprintFollowsTheContentNotTheName) {
   EXPECT_EQ(fingerprint(file("empty.gguf", "")).size(), 32u);
 }
 
+TEST_F(ArtifactTest, KnowsWhatLiesBehindTheWeights) {
+  const auto path = file("padded.gguf", part(0, 1));
+  for (const std::uint64_t padding : {0, 1, 1 << 25}) {
+    fs::resize_file(path, part(0, 1).size() + padding);
+    auto artifact = Artifact::open(path);
+    ASSERT_TRUE(artifact);
+    ASSERT_TRUE(artifact->read());
+    EXPECT_EQ(artifact->padding(), padding);
+  }
+}
+
 TEST_F(ArtifactTest, SaysWhyAFileCannotBeOpened) {
   const auto missing = Artifact::open(folder_ / "nothing.gguf");
   ASSERT_FALSE(missing);
@@ -172,6 +183,13 @@ TEST(LoadOptionsTest, TakesTheUsersWord) {
   EXPECT_EQ(chosen.batch, 64);
   EXPECT_FALSE(chosen.mmap);
   EXPECT_FALSE(chosen.unified);
+}
+
+TEST(LoadOptionsTest, AFileThatIsMuchLongerThanItsWeightsIsReadAndNotMapped) {
+  EXPECT_TRUE(for_file({}, 0).mmap);
+  EXPECT_TRUE(for_file({}, 100'000).mmap);
+  EXPECT_FALSE(for_file({}, std::uint64_t{8} << 30).mmap);
+  EXPECT_FALSE(for_file({.mmap = false}, 0).mmap);
 }
 
 TEST(LoadOptionsTest, NamesWhatIsIllegal) {

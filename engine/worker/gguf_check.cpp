@@ -380,6 +380,7 @@ Result<Gguf> read_gguf(std::string_view head, std::uint64_t file_size) {
         fmt::format("its weights need {} bytes but it has {}: the file is truncated, fetch it again",
                     gguf.data_offset + end - last, file_size));
   }
+  gguf.data_end = gguf.data_offset + end - last;
   return gguf;
 }
 

@@ -38,6 +38,7 @@ struct Gguf {
   std::unordered_map<std::string_view, GgufValue> values;
   std::vector<GgufTensor> tensors;
   std::uint64_t data_offset = 0;  // where the weights begin
+  std::uint64_t data_end = 0;     // and where they end; the file may be longer
 
   // Empty where the key is not there or is of another kind. `integer` takes every width that holds the
   // number.

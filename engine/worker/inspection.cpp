@@ -7,9 +7,13 @@
 #include <llama-arch.h>
 #include <log.h>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
+#include <sys/resource.h>
 #include <vector>
+
+#include <fmt/format.h>
 
 #include "artifact.h"
 #include "engine_log.h"
@@ -22,6 +26,9 @@
 
 namespace lm::worker {
 namespace {
+
+// Templates of today take some kilobytes for a message; the engine keeps no more than a few of them.
+constexpr Bytes kMostForATemplate = mib(256);
 
 struct Files {
   Artifact model;
@@ -68,7 +75,8 @@ Result<wire::Inspected> read_files(Files& files, const wire::Inspect& order, boo
   }
   LM_TRY(out.fingerprint, files.model.fingerprint());
   tell_conversations(out);
-  LM_TRY(const auto options, choose_options(order.options, out.kind, out.context_train, on_host));
+  LM_TRY(const auto options, choose_options(for_file(order.options, files.model.padding()), out.kind,
+                                            out.context_train, on_host));
   const auto* projector = files.projector ? &*files.projector : nullptr;
   out.extent = extent_of(files.model, projector, options);
   // A card that is named is believed: in the sandbox nobody can look.
@@ -82,11 +90,11 @@ Result<wire::Inspected> read_files(Files& files, const wire::Inspect& order, boo
 }
 
 // The engine's own account of a load that allocates nothing.
-Result<void> measure(const wire::Inspect& order, wire::Inspected& out) {
+Result<void> measure(const wire::Inspect& order, std::uint64_t padding, wire::Inspected& out) {
   const wire::Load load{.kind = out.kind,
                         .path = order.path,
                         .projector = order.projector,
-                        .options = order.options,
+                        .options = for_file(order.options, padding),
                         .alias = {},
                         .sampling = {},
                         .states = {}};
@@ -125,18 +133,42 @@ Result<void> measure(const wire::Inspect& order, wire::Inspected& out) {
   return {};
 }
 
-// A chat template is a program, and the engine runs it while it loads. One that never ends, or asks for more
-// memory than there is, ends this process here instead. What it says does not matter, nor that it says it is
-// not content.
-void run_template(const wire::Inspected& out) {
-  if (out.kind != ModelKind::kGeneration || out.chat_template.empty()) return;
+// The engine's interpreter catches whatever is thrown in a template: that memory ran out is remembered here.
+bool out_of_memory = false;
+
+Bytes peak_resident() {
+  rusage used{};
+  ::getrusage(RUSAGE_SELF, &used);
+  return kib(used.ru_maxrss);
+}
+
+// A chat template is a program, and the engine runs it while it loads: all that a file holds, whatever kind
+// of model its other keys claim. One that never ends ends this process here instead, and one that asks for
+// memory is refused. What it says does not matter, nor that it says it is not content.
+Result<void> run_templates(const Artifact& artifact) {
   common_log_set_verbosity_thold(-1);  // its log would start a thread
-  try {
-    const auto templates = common_chat_templates_init(nullptr, out.chat_template, "<s>", "</s>");
-    common_chat_format_example(templates.get(), true, {});
-    common_chat_templates_support_enable_thinking(templates.get());
-  } catch (const std::exception&) {
+  std::set_new_handler([] {
+    out_of_memory = true;
+    throw std::bad_alloc();
+  });
+  const Bytes before = peak_resident();
+  for (const auto* key : {"tokenizer.chat_template", "tokenizer.chat_template.tool_use"}) {
+    const auto text = artifact.first().text(key);
+    if (!text || text->empty()) continue;
+    try {
+      const auto templates = common_chat_templates_init(nullptr, std::string(*text), "<s>", "</s>");
+      common_chat_format_example(templates.get(), true, {});
+      common_chat_templates_support_enable_thinking(templates.get());
+    } catch (const std::exception&) {
+    }
+    if (out_of_memory || peak_resident() - before > kMostForATemplate) {
+      return fail(ErrorCode::kInvalidArgument,
+                  fmt::format("{}: its chat template takes more than {} of memory",
+                              artifact.path().filename().string(), to_string(kMostForATemplate)),
+                  "invalid_artifact");
+    }
   }
+  return {};
 }
 
 DeviceKind kind_of(std::string_view name) {
@@ -153,15 +185,18 @@ DeviceKind kind_of(std::string_view name) {
 Result<wire::Inspected> inspect(const wire::Inspect& order) {
   LM_TRY(auto files, open_files(order));
   LM_TRY(auto out, read_files(files, order, stays_on_host(order.options)));
-  if (order.exact) LM_TRY_VOID(measure(order, out));
+  if (order.exact) LM_TRY_VOID(measure(order, files.model.padding(), out));
   return out;
 }
 
-Result<wire::Inspected> inspect_in_sandbox(const wire::Inspect& order) {
+Result<wire::Inspected> inspect_in_sandbox(const wire::Inspect& order,
+                                           const std::function<void(wire::InspectionStep)>& begins) {
   LM_TRY(auto files, open_files(order));
-  LM_TRY_VOID(os::enter_inspection_sandbox({.cpu = std::chrono::seconds(1)}));
+  LM_TRY_VOID(os::enter_inspection_sandbox({.cpu = wire::kInspectionProcessorTime}));
+  begins(wire::InspectionStep::kFile);
   LM_TRY(auto out, read_files(files, order, !card_of(order.options)));
-  run_template(out);
+  begins(wire::InspectionStep::kTemplate);
+  LM_TRY_VOID(run_templates(files.model));
   return out;
 }
 

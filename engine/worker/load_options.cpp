@@ -16,12 +16,19 @@ constexpr int kSlots = 4;
 // The engine sees a client's disconnect at batch borders, and a host takes seconds for 2048 tokens.
 constexpr int kHostBatch = 512;
 constexpr int kDeviceBatch = 2'048;
+// Read within milliseconds.
+constexpr std::uint64_t kMostPadding = std::uint64_t{16} << 20;
 
 std::unexpected<Error> illegal(std::string message) {
   return fail(ErrorCode::kInvalidArgument, std::move(message), "invalid_options");
 }
 
 }  // namespace
+
+LoadOptions for_file(LoadOptions wanted, std::uint64_t padding) {
+  if (padding > kMostPadding) wanted.mmap = false;
+  return wanted;
+}
 
 Result<EffectiveOptions> choose_options(const LoadOptions& wanted, ModelKind kind, int context_train,
                                         bool on_host) {

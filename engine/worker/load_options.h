@@ -1,6 +1,8 @@
 // The options of a load with every choice made: what the user set, and our own where he did not.
 #pragma once
 
+#include <cstdint>
+
 #include "base/result.h"
 #include "domain/model.h"
 
@@ -16,6 +18,10 @@ struct EffectiveOptions {
   bool mmap = true;
   bool operator==(const EffectiveOptions&) const = default;
 };
+
+// The same, for a file with `padding` bytes behind its weights: one that is much longer than they are is
+// read, not mapped, since the engine maps, and reads ahead, all of a file.
+LoadOptions for_file(LoadOptions wanted, std::uint64_t padding);
 
 // kInvalidArgument, reason invalid_options: names the option and what is legal. `context_train`: 0 where it
 // is not known.

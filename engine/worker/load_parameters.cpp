@@ -156,6 +156,8 @@ Result<std::unique_ptr<common_params>> load_parameters(const wire::Load& load, i
 
   params->embedding = load.kind != ModelKind::kGeneration;
   params->pooling_type = pooling;
+  // A template is a program that the engine runs while it loads. Where nobody chats, it runs its own.
+  if (params->embedding) params->chat_template = "chatml";
   // The engine tries two tokens of its own anyway when it looks whether its cache can forget some; encoders
   // have no cache.
   params->warmup = load.kind != ModelKind::kGeneration || !on_host;

@@ -147,7 +147,9 @@ int inspect_once(Link& link) {
   link.read([&](wire::ToWorker message) {
     if (auto* inspection = std::get_if<wire::Inspect>(&message)) {
       answer_crashes(link.fd(), crash_line({}, inspection->id));
-      reply(link, inspection->id, inspect_in_sandbox(*inspection));
+      reply(link, inspection->id, inspect_in_sandbox(*inspection, [&](wire::InspectionStep step) {
+              link.send(wire::Inspecting{.inspection = inspection->id, .step = step});
+            }));
       ::_exit(0);
     }
     ::_exit(0);

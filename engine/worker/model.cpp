@@ -17,6 +17,7 @@
 
 #include "artifact.h"
 #include "engine_log.h"
+#include "load_options.h"
 #include "load_parameters.h"
 #include "memory_report.h"
 #include "prompt_bound.h"
@@ -193,8 +194,7 @@ struct Model::Engine {
 Model::Model(std::string socket) : socket_(std::move(socket)), engine_(std::make_unique<Engine>()) {}
 Model::~Model() = default;
 
-Result<wire::Ready> Model::load(const wire::Load& order,
-                                const std::function<void(LoadStage, double)>& progress) {
+Result<wire::Ready> Model::load(wire::Load order, const std::function<void(LoadStage, double)>& progress) {
   auto& engine = *engine_;
   Stages stages(progress);
   stages.enter(LoadStage::kMetadata);
@@ -206,6 +206,7 @@ Result<wire::Ready> Model::load(const wire::Load& order,
     LM_TRY(auto artifact, Artifact::open(order.path));
     LM_TRY_VOID(artifact.read());
     context_train = describe(artifact).context_train;
+    order.options = for_file(std::move(order.options), artifact.padding());
     if (!order.projector.empty()) {
       LM_TRY(auto projector, Artifact::open(order.projector));
       LM_TRY_VOID(projector.read());

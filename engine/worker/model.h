@@ -21,7 +21,7 @@ class Model {
 
   // Blocks for as long as it takes; `progress` is called on this thread. On success the socket answers
   // already. An error leaves a process that is only fit to end.
-  Result<wire::Ready> load(const wire::Load& order, const std::function<void(LoadStage, double)>& progress);
+  Result<wire::Ready> load(wire::Load order, const std::function<void(LoadStage, double)>& progress);
 
   // Serves until the process ends.
   void serve();

@@ -22,6 +22,9 @@ import tempfile
 import time
 import unittest
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../tests/e2e"))
+import gguf
+
 WORKER = ""
 MODELS = ""
 MUTANTS = 50
@@ -79,7 +82,12 @@ class Worker:
     def inspect(self, path, exact=False, **options):
         self.send(kind="inspect", id=7, path=path, projector="", exact=exact,
                   options=dict(self.OPTIONS, **options))
-        return self.receive()
+        self.steps = []
+        while True:
+            told = self.receive()
+            if told is None or told["kind"] != "inspecting":
+                return told
+            self.steps.append(told["step"])
 
     def connect(self):
         connection = http.client.HTTPConnection("worker", timeout=DEADLINE)
@@ -478,6 +486,39 @@ class Serving(WorkerTest):
         states = worker.request("GET", "/slots")[1]
         self.assertFalse(states[0]["is_processing"])
 
+    def test_a_client_that_leaves_ends_the_reading_of_its_prompt(self):
+        """The engine looks once a second whether its client is there, and stops between two batches of the prompt."""
+        worker, _ = self.loaded("switch-a.gguf", context=8192, parallel=1)
+        def body(words):
+            return {"prompt": "some words of a long prompt " * (words // 6), "max_tokens": 1, "cache_prompt": False}
+        def used():
+            with open("/proc/%d/stat" % worker.process.pid) as stat:
+                fields = stat.read().rsplit(") ", 1)[1].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        began = used()
+        self.assertEqual(worker.request("POST", "/v1/completions", body(512))[0], 200)
+        batch = used() - began  # of the processors: others may have them too
+        connection = worker.connect()
+        connection.request("POST", "/v1/completions", json.dumps(body(7000)))
+        began = used()
+        while used() - began < batch / 2:
+            time.sleep(0.01)
+        connection.close()
+        left, at_leaving, last, still = time.monotonic(), used(), used(), time.monotonic()
+        while time.monotonic() - still < 0.5:
+            self.assertLess(time.monotonic() - left, DEADLINE)
+            time.sleep(0.02)
+            if used() > last + 0.02:
+                last, still = used(), time.monotonic()
+        self.assertFalse(worker.request("GET", "/slots")[1][0]["is_processing"])
+        whole = batch * 7000 / 512
+        spent = last - at_leaving
+        print("a batch takes %.2f s of the processors; after the client left %.2f s went into its prompt, within %.2f s" %
+              (batch, spent, still - left), file=sys.stderr)
+        # The batch under way, those of the second until it is noticed, and one that was begun then.
+        self.assertLess(spent, 2 * batch + 1.2 * os.cpu_count() + 0.1)
+        self.assertLess(spent, whole - 2 * batch, "or nothing was shown")
+
 
 class Keeping(WorkerTest):
     """Conversations outlive the process."""
@@ -683,6 +724,55 @@ class Inspecting(WorkerTest):
         worker = self.start(sandbox=True)
         self.assertEqual(worker.inspect(os.path.join(MODELS, "tiny-chat.gguf"))["kind"], "inspected")
         self.assertEqual(worker.wait(), 0)
+
+    def test_says_what_it_does(self):
+        worker = self.start(sandbox=True)
+        worker.inspect(os.path.join(MODELS, "tiny-embed.gguf"))
+        self.assertEqual(worker.steps, ["file", "template"])
+
+    def hostile(self, name, template, key="tokenizer.chat_template"):
+        with open(os.path.join(MODELS, name), "rb") as model:
+            made = gguf.Model(model.read())
+        made.set_text(key, template)
+        return self.file("hostile-" + name, made.bytes())
+
+    def test_templates_of_every_kind_of_model_are_run_where_they_can_do_no_harm(self):
+        endless = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}"
+        huge = "{% set ns = namespace(t='x' * 4096) %}{% for i in range(24) %}{% set ns.t = ns.t + ns.t %}{% endfor %}{{ ns.t }}"
+        for name in ("tiny-chat.gguf", "tiny-embed.gguf", "tiny-rerank.gguf"):
+            for key in ("tokenizer.chat_template", "tokenizer.chat_template.tool_use"):
+                with self.subTest(name, key=key):
+                    worker = self.start(sandbox=True)
+                    self.assertIsNone(worker.inspect(self.hostile(name, endless, key)))
+                    self.assertEqual(worker.steps[-1], "template")
+                    self.assertEqual(worker.process.wait(10 * DEADLINE), -signal.SIGKILL, "for its processor time")
+                    worker = self.start(sandbox=True)
+                    told = worker.inspect(self.hostile(name, huge, key))
+                    if told is None:  # its time was over first
+                        self.assertEqual(worker.steps[-1], "template")
+                    else:
+                        self.assertEqual(told["error"]["reason"], "invalid_artifact", told)
+                        self.assertIn("memory", told["error"]["message"])
+
+    def test_a_template_is_not_run_for_who_does_not_chat(self):
+        for name, kind in (("tiny-embed.gguf", "embedding"), ("tiny-rerank.gguf", "rerank")):
+            worker = self.start()
+            path = self.hostile(name, "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}")
+            self.assertEqual(worker.load(path, kind=kind, context=256)[-1]["kind"], "ready")
+
+    def test_what_lies_behind_the_weights_is_not_read(self):
+        path = os.path.join(self.folder, "padded.gguf")
+        shutil.copy(os.path.join(MODELS, "tiny-chat.gguf"), path)
+        os.truncate(path, 64 << 30)
+        told = self.start(sandbox=True).inspect(path)
+        self.assertEqual([device["mapped"] for device in told["predicted"]], [0])
+        worker = self.start()
+        ready = worker.load(path, context=256, parallel=1)[-1]
+        self.assertEqual(ready["kind"], "ready", ready)
+        with open("/proc/%d/status" % worker.process.pid) as status:
+            most = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+        self.assertLess(most, 1 << 20, "KiB")
+        self.assertEqual(sum(device["mapped"] for device in ready["memory"]), 0)
 
     def test_errors_are_typed(self):
         for path, reason in ((os.path.join(self.folder, "nothing.gguf"), "io_error"), (self.folder, "invalid_artifact"),

@@ -80,6 +80,7 @@ choose_variant() {
       return ;;
     cuda)
       [[ $nvcc ]] || stop_with "--gpu cuda needs nvcc of CUDA $nvcc_needed or newer, and ${old_nvcc:-there is none here}." "$mend_cuda"
+      [[ $card_kind == nvidia ]] || warn "there is no NVIDIA card here: what is built with CUDA then runs on the host"
       variant=cuda
       return ;;
     vulkan)

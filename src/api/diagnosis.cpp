@@ -142,8 +142,18 @@ std::vector<Check> diagnose(const Findings& found) {
   std::ranges::move(check_balance(found), std::back_inserter(checks));
 
   std::size_t usable = 0;
+  // An upstream that does not answer is told once, below, and not for each of its models.
+  const auto is_away = [&](const Model& model) {
+    if (!model.remote) return false;
+    const UpstreamId& id = model.remote->upstream;
+    return std::ranges::any_of(snapshot.upstreams,
+                               [&](const UpstreamView& v) { return v.upstream.id == id && !v.reachable; }) ||
+           std::ranges::any_of(found.upstream_troubles,
+                               [&](const auto& trouble) { return trouble.upstream.id == id; });
+  };
   for (const ModelView& view : snapshot.models) {
     const Model& model = view.model;
+    if (is_away(model)) continue;
     if (model.problem) {
       checks.push_back({"model " + model.id.str(), "problem", model.problem->message,
                         fmt::format("correct {} or remove the model", model.origin)});

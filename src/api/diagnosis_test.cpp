@@ -173,6 +173,26 @@ TEST(Diagnosis, AProviderElsewhereThatCannotBeReachedIsAmongThem) {
   EXPECT_THAT(check(found, "upstream far").message, HasSubstr("certificate"));
 }
 
+TEST(Diagnosis, AnUpstreamThatIsAwayIsToldOnceAndNotForEachOfItsModels) {
+  Findings found = healthy();
+  found.snapshot.upstreams = {upstream("ollama")};
+  found.snapshot.upstreams[0].reachable = false;
+  for (const char* id : {"ollama_a", "ollama_b"}) {
+    ModelView view;
+    view.model.id = ModelId(id);
+    view.model.remote = Remote{.upstream = UpstreamId("ollama"), .name = id};
+    view.model.problem = Error{.code = ErrorCode::kUnavailable,
+                               .message = "ollama does not answer",
+                               .reason = "upstream_unreachable",
+                               .fields = {},
+                               .retry_after = {}};
+    found.snapshot.models.push_back(view);
+  }
+  const auto checks = diagnose(found);
+  EXPECT_EQ(std::ranges::count_if(checks, [](const Check& c) { return c.status != "ok"; }), 1);
+  EXPECT_EQ(check(found, "upstream ollama").status, "warning");
+}
+
 TEST(Diagnosis, AModelThatCanNeverFit) {
   Findings found = healthy();
   found.snapshot.models.push_back(model("huge", gib(40)));

@@ -4,8 +4,7 @@
 #include <array>
 #include <chrono>
 
-#include <boost/json/serialize.hpp>
-
+#include "api/json_text.h"
 #include "http/sse.h"
 
 namespace lm::api {
@@ -132,12 +131,12 @@ std::optional<Error> error_in(const boost::json::object& body) {
 
 http::Body error_body(const Error& error, const http::Request& request) {
   return {.content_type = "application/json; charset=utf-8",
-          .text = boost::json::serialize(shaped(error, shape_of(request.path)))};
+          .text = json_text(shaped(error, shape_of(request.path)))};
 }
 
 std::string error_event(const Error& error, std::string_view path) {
   const Shape shape = shape_of(path);
-  const std::string text = boost::json::serialize(shaped(error, shape));
+  const std::string text = json_text(shaped(error, shape));
   return shape == Shape::kAnthropic ? http::sse_event(text, "error") : http::sse_event(text);
 }
 

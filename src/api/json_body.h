@@ -6,11 +6,11 @@
 
 #include <boost/json/object.hpp>
 #include <boost/json/parse.hpp>
-#include <boost/json/serialize.hpp>
 #include <boost/json/value_from.hpp>
 #include <fmt/format.h>
 
 #include "api/error_shape.h"
+#include "api/json_text.h"
 #include "http/exchange.h"
 
 namespace lm::api {
@@ -18,7 +18,7 @@ namespace lm::api {
 inline http::Response json_response(boost::json::value value, int status = 200) {
   return {.status = status,
           .headers = {{"Content-Type", "application/json; charset=utf-8"}},
-          .body = boost::json::serialize(value) + "\n"};
+          .body = json_text(value) + "\n"};
 }
 
 inline Task<> answer_json(http::Exchange& exchange, boost::json::value value, int status = 200) {

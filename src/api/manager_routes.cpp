@@ -260,7 +260,7 @@ class Administration {
       const auto happening = co_await subscription.next(kHeartbeat);
       std::string text;
       if (subscription.take_missed()) text += http::sse_comment("some events were missed");
-      text += happening ? http::sse_event(json::serialize(to_json(*happening)), kind_of(happening->news),
+      text += happening ? http::sse_event(json_text(to_json(*happening)), kind_of(happening->news),
                                           std::to_string(happening->id))
                         : http::sse_comment("");
       if (!co_await exchange.write(text)) co_return;
@@ -413,8 +413,8 @@ class Administration {
       if (found == nullptr) co_return;
       if (found->done) {
         const std::string text = found->error
-                                     ? http::sse_event(json::serialize(error_json(*found->error)), "error")
-                                     : http::sse_event(json::serialize(loaded_json(model, *found)), "done");
+                                     ? http::sse_event(json_text(error_json(*found->error)), "error")
+                                     : http::sse_event(json_text(loaded_json(model, *found)), "done");
         co_await exchange.end(text);
         co_return;
       }
@@ -444,7 +444,7 @@ class Administration {
     } else {
       return {};
     }
-    return http::sse_event(json::serialize(datum), "progress");
+    return http::sse_event(json_text(datum), "progress");
   }
 
   runtime::Runtime& runtime_;
@@ -462,7 +462,7 @@ std::string who_asks(const http::Request& request) {
 std::string switch_report(const Switch& change, std::int64_t at_ms) {
   json::object report = to_json(change);
   report["at_ms"] = at_ms;
-  return json::serialize(report);
+  return json_text(report);
 }
 
 void add_manager_routes(http::Router& router, runtime::Runtime& runtime, const DaemonFacts& facts) {

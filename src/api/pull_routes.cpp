@@ -122,15 +122,15 @@ class Pulling {
     // At once, so that whoever leaves early knows which it was.
     if (const runtime::Pull* pull = runtime_.pulls().find(id);
         pull != nullptr && !runtime::rests(pull->state)) {
-      const std::string first = http::sse_event(json::serialize(to_json(*pull)), "progress");
+      const std::string first = http::sse_event(json_text(to_json(*pull)), "progress");
       if (!co_await exchange.write(first)) co_return;
     }
     for (;;) {
       const runtime::Pull* pull = runtime_.pulls().find(id);
       if (pull == nullptr || runtime::rests(pull->state)) {
         const auto error = pull == nullptr ? std::optional(forgotten(id)) : pull->error;
-        co_await exchange.end(error ? http::sse_event(json::serialize(error_json(*error)), "error")
-                                    : http::sse_event(json::serialize(to_json(*pull)), "done"));
+        co_await exchange.end(error ? http::sse_event(json_text(error_json(*error)), "error")
+                                    : http::sse_event(json_text(to_json(*pull)), "done"));
         co_return;
       }
       const auto happening = co_await subscription.next(kHeartbeat);
@@ -139,7 +139,7 @@ class Pulling {
         text = http::sse_comment(fmt::format("pull {} goes on", id));
       } else if (const auto* news = std::get_if<runtime::Pull>(&happening->news); news && news->id == id) {
         // Of one that rests the end tells.
-        if (!runtime::rests(news->state)) text = http::sse_event(json::serialize(to_json(*news)), "progress");
+        if (!runtime::rests(news->state)) text = http::sse_event(json_text(to_json(*news)), "progress");
       }
       if (!text.empty() && !co_await exchange.write(text)) co_return;
     }

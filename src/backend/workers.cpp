@@ -1,6 +1,7 @@
 #include "backend/workers.h"
 
 #include <algorithm>
+#include <csignal>
 #include <deque>
 #include <map>
 
@@ -321,6 +322,7 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
   }
 
   // Answers of throw-away workers only; inspect() listens to those itself.
+  void on(const WorkerPtr&, const wire::Inspecting&) {}
   void on(const WorkerPtr&, const wire::Inspected&) {}
   void on(const WorkerPtr&, const wire::DevicesListed&) {}
 
@@ -534,12 +536,35 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
 
   // ---- looking into files
 
+  // Why an inspection that has ended without an answer did so.
+  static Error unanswered(const std::filesystem::path& path, wire::InspectionStep step,
+                          const os::ExitStatus& status) {
+    const bool in_template = step == wire::InspectionStep::kTemplate;
+    // The kernel's own measure of its time; ours may be a tick behind.
+    const bool for_its_time = (status.signal == SIGKILL || status.signal == SIGXCPU) &&
+                              status.cpu * 10 >= Duration(wire::kInspectionProcessorTime) * 9;
+    const char* what = in_template ? "its chat template" : "reading its metadata";
+    const std::string why =
+        for_its_time ? fmt::format("{} did not end within {} s of processor time", what,
+                                   wire::kInspectionProcessorTime.count())
+                     : fmt::format("the reader {} {}", to_string(status),
+                                   in_template                           ? "while it ran its chat template"
+                                   : step == wire::InspectionStep::kFile ? "while it read its metadata"
+                                                                         : "before it read anything");
+    return {.code = ErrorCode::kInvalidArgument,
+            .message = fmt::format("{} is not a model file that can be used: {}", path.string(), why),
+            .reason = "invalid_artifact",
+            .fields = {},
+            .retry_after = {}};
+  }
+
   Task<Result<Inspection>> inspect(std::filesystem::path path, LoadOptions load_options) {
     const auto crashed = [&path](std::string how) {
       return fail(ErrorCode::kInvalidArgument,
-                  fmt::format("{} is not a model file that can be read: the reader {}", path.string(), how),
+                  fmt::format("{} is not a model file that can be used: the reader {}", path.string(), how),
                   "invalid_artifact");
     };
+    auto step = wire::InspectionStep::kStarting;
     LM_CO_TRY(const WorkerPtr worker, spawn(true));
     // However this ends, the process ends with it.
     const auto deadline = std::chrono::steady_clock::now() + options.inspect_limit;
@@ -554,13 +579,15 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
           co_return crashed(
               fmt::format("did not come to an end within {:.0f} s", seconds(options.inspect_limit)));
         const auto status = co_await worker->process->stop(std::chrono::milliseconds(200));
-        co_return crashed(to_string(status));
+        co_return fail(unanswered(path, step, status));
       }
       const auto message = wire::decode_from_worker(*read);
       if (!message) co_return crashed("answered nonsense");
       if (!*message) continue;
       if (const auto* hello = std::get_if<wire::Hello>(&**message)) {
         LM_CO_TRY_VOID(wire::check_protocol(*hello));
+      } else if (const auto* begins = std::get_if<wire::Inspecting>(&**message)) {
+        step = begins->step;
       } else if (const auto* failed = std::get_if<wire::Failed>(&**message)) {
         co_return fail(failed->error);
       } else if (const auto* found = std::get_if<wire::Inspected>(&**message)) {

@@ -1,6 +1,7 @@
 #include "config/load.h"
 
 #include <algorithm>
+#include <array>
 #include <set>
 #include <string_view>
 #include <tuple>
@@ -198,17 +199,29 @@ class ConfigReader {
   std::map<std::string, Position> positions_;
 };
 
+// A key that is not there is missed where its entry stands.
+Position position_in(const std::map<std::string, Position>& positions, const std::string& key) {
+  auto it = positions.find(key);
+  if (it == positions.end()) it = positions.find(std::string(parent(key)));
+  return it == positions.end() ? Position() : it->second;
+}
+
 // What single values cannot know of each other.
 class CrossCheck {
  public:
   CrossCheck(const Config& config, std::string file, const std::map<std::string, Position>& positions,
-             std::vector<Problem>& problems)
-      : config_(config), file_(std::move(file)), positions_(positions), problems_(problems) {}
+             std::vector<Problem>& problems, std::vector<Warning>& warnings)
+      : config_(config),
+        file_(std::move(file)),
+        positions_(positions),
+        problems_(problems),
+        warnings_(warnings) {}
 
   void run() {
     aliases();
     roles();
     servers();
+    devices();
     const auto& response = config_.vtuber_response;
     if (response.min_tokens && response.max_tokens && *response.min_tokens > *response.max_tokens) {
       refuse("vtuber.response.min_tokens",
@@ -222,11 +235,14 @@ class CrossCheck {
 
  private:
   void refuse(const std::string& key, std::string message) {
-    // A key that is not there is missed where its entry stands.
-    auto it = positions_.find(key);
-    if (it == positions_.end()) it = positions_.find(std::string(parent(key)));
-    const Position at = it == positions_.end() ? Position{.line = 1, .column = 1} : it->second;
-    problems_.push_back({.file = file_, .at = at, .key = key, .message = std::move(message)});
+    problems_.push_back({.file = file_, .at = at(key), .key = key, .message = std::move(message)});
+  }
+  void warn(const std::string& key, std::string message) {
+    warnings_.push_back({.file = file_, .at = at(key), .key = key, .message = std::move(message)});
+  }
+  Position at(const std::string& key) const {
+    const Position found = position_in(positions_, key);
+    return found.line > 0 ? found : Position{.line = 1, .column = 1};
   }
 
   void aliases() {
@@ -272,10 +288,14 @@ class CrossCheck {
 
   void servers() {
     for (const auto& [name, provider] : config_.providers) {
+      check_upstream_name(fmt::format("providers.{}", name), name);
       if (provider.base_url.empty())
         refuse(fmt::format("providers.{}.base_url", name), "is needed, such as https://api.openai.com/v1");
     }
     for (const auto& [name, command] : config_.commands) {
+      check_upstream_name(fmt::format("commands.{}", name), name);
+      if (config_.providers.contains(name))
+        refuse(fmt::format("commands.{}", name), fmt::format("providers.{} has that name already", name));
       if (command.command.empty())
         refuse(fmt::format("commands.{}.command", name),
                "is needed: the program and its arguments, as a list");
@@ -291,6 +311,16 @@ class CrossCheck {
         refuse(fmt::format("commands.{}.health", name),
                fmt::format("expected a path such as /health, found \"{}\"", command.health));
       }
+    }
+  }
+
+  // A server's models are asked for as NAME/MODEL, and these beginnings have a meaning already.
+  void check_upstream_name(const std::string& key, const std::string& name) {
+    for (const std::string_view taken : {"local", "ollama"}) {
+      if (edit_distance(name, taken) == 0)
+        refuse(key,
+               fmt::format("may not be called {}: that is how other models are named; choose another name",
+                           taken));
     }
   }
 
@@ -318,10 +348,46 @@ class CrossCheck {
     }
   }
 
+  // Which devices there are only the machine knows; what they may be called is known here.
+  void devices() {
+    const auto look = [this](const std::string& key, const std::string& name, bool a_kind_will_do) {
+      const std::string kind = name.substr(0, name.find_last_not_of("0123456789") + 1);
+      const bool numbered = kind.size() < name.size();
+      const bool card = std::ranges::find(kCards, kind) != kCards.end();
+      if (name.empty() || name == "host" || (card && (numbered || a_kind_will_do))) return;
+      if (a_kind_will_do && name == "auto") return;
+      std::vector<std::string> known = {"host"};
+      for (const std::string_view each : kCards) {
+        known.push_back(fmt::format("{}0", each));
+        if (a_kind_will_do) known.emplace_back(each);
+      }
+      if (a_kind_will_do) known.emplace_back("auto");
+      const auto meant = nearest(name, known);
+      warn(key,
+           fmt::format("no device is called {}{}: devices are {}host, cuda0, rocm0, vulkan0, rpc0 and so on",
+                       name, meant ? fmt::format(", did you mean {}?", *meant) : "",
+                       a_kind_will_do ? "auto, " : ""));
+    };
+    for (const auto& [name, entry] : config_.devices) look(fmt::format("devices.{}", name), name, false);
+    for (const auto& [name, entry] : config_.models) {
+      look(fmt::format("models.{}.device", name), entry.load.device, true);
+      for (const std::string& device : entry.devices)
+        look(fmt::format("models.{}.devices", name), device, true);
+      for (const auto& [device, bytes] : entry.reserve) {
+        if (device != "all") look(fmt::format("models.{}.reserve", name), device, true);
+      }
+    }
+  }
+
+  // As the engine calls them, without their number.
+  static constexpr std::array<std::string_view, 6> kCards = {"cuda", "rocm",  "vulkan",
+                                                             "rpc",  "metal", "sycl"};
+
   const Config& config_;
   std::string file_;
   const std::map<std::string, Position>& positions_;
   std::vector<Problem>& problems_;
+  std::vector<Warning>& warnings_;
 };
 
 Environment read_environment(const Sources& sources, std::vector<Warning>& warnings) {
@@ -409,6 +475,10 @@ void resolve_paths(Config& config, const std::string& folder, const std::string&
 
 }  // namespace
 
+Position Loaded::position(const std::string& key) const {
+  return position_in(positions, key);
+}
+
 std::filesystem::path resolve_path(const std::string& path, const std::filesystem::path& folder,
                                    const std::string& home) {
   if (path.empty()) return {};
@@ -436,7 +506,8 @@ Result<Loaded> load(const Sources& sources) {
     problems = std::move(reader.problems());
     loaded.warnings.insert(loaded.warnings.end(), reader.warnings().begin(), reader.warnings().end());
     loaded.config = reader.take_config();
-    CrossCheck(loaded.config, file, reader.positions(), problems).run();
+    loaded.positions = reader.positions();
+    CrossCheck(loaded.config, file, loaded.positions, problems, loaded.warnings).run();
   }
   if (!problems.empty()) {
     std::ranges::sort(problems, {}, [](const Problem& problem) {

@@ -29,8 +29,12 @@ struct Sources {
 struct Loaded {
   Config config;
   std::vector<Warning> warnings;
-  std::filesystem::path file;  // the configuration that counted; empty: none, the defaults
-  Environment environment;     // everything that was set, for keys that are read later
+  std::filesystem::path file;                 // the configuration that counted; empty: none, the defaults
+  Environment environment;                    // everything that was set, for keys that are read later
+  std::map<std::string, Position> positions;  // in the file, of each key and each name in it
+
+  // Where the file has a key, or else its section; 0 where it has neither.
+  Position position(const std::string& key) const;
 };
 
 // All that is wrong is told at once: kInvalidArgument, reason "invalid_config", a field "problem" for each

@@ -3,6 +3,7 @@
 #include <sstream>
 #include <string>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -10,8 +11,10 @@ namespace lm::config {
 namespace {
 
 using namespace std::chrono_literals;
+using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
+using ::testing::Field;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
@@ -296,8 +299,41 @@ TEST(Load, WrongShapesAreErrors) {
   EXPECT_THAT(good("vtuber: lucia\n").warnings, SizeIs(1)) << "other programs' vtuber may be anything";
 }
 
+TEST(Load, AQuantisationThatNobodyMakesIsRefused) {
+  EXPECT_THAT(problems("models:\n  llm:\n    quantize: 5bit\n"),
+              ElementsAre(AllOf(HasSubstr("llm-manager.yaml:3:15: models.llm.quantize"), HasSubstr("8bit"),
+                                HasSubstr("found \"5bit\""))));
+  for (const char* name : {"4bit", "Q4_K_M", "int8", "none", "bf16"})
+    EXPECT_EQ(good(fmt::format("models: {{llm: {{quantize: {}}}}}", name)).config.models.at("llm").quantize,
+              name);
+}
+
+TEST(Load, NamesThatNoDeviceHasAreWarnings) {
+  EXPECT_THAT(good("devices:\n  hots: {limit: 2GB}\n").warnings,
+              ElementsAre(AllOf(Field(&Problem::at, Position{.line = 2, .column = 3}),
+                                Field(&Problem::message, HasSubstr("did you mean host?")))));
+  EXPECT_THAT(good("models:\n  llm: {model_path: x, device: gpuu}\n").warnings,
+              ElementsAre(AllOf(Field(&Problem::key, "models.llm.device"),
+                                Field(&Problem::message, HasSubstr("gpuu")))));
+  for (const char* device : {"auto", "host", "cpu", "cuda", "cuda7", "cuda:7", "rpc0", "vulkan0"})
+    EXPECT_THAT(good(fmt::format("models: {{llm: {{model_path: x, device: \"{}\"}}}}", device)).warnings,
+                IsEmpty())
+        << device;
+  EXPECT_THAT(good("devices: {host: {limit: 2GB}, cuda0: {limit: 2GB}}").warnings, IsEmpty());
+}
+
+TEST(Load, ServersHaveNamesOfTheirOwn) {
+  EXPECT_THAT(problems("providers:\n  Local: {base_url: \"http://a/v1\"}\n"),
+              ElementsAre(AllOf(HasSubstr(":2:3: providers.Local"), HasSubstr("another name"))));
+  EXPECT_THAT(problems("providers: {ollama: {base_url: \"http://a/v1\"}}"), SizeIs(1));
+  good("providers: {openai: {base_url: \"http://a/v1\"}}");
+  EXPECT_THAT(problems("providers: {x: {base_url: \"http://a/v1\"}}\n"
+                       "commands: {x: {command: [a], base_url: \"http://b/v1\", models: [m]}}"),
+              ElementsAre(HasSubstr("has that name already")));
+}
+
 TEST(Load, ValuesAreCheckedAgainstEachOther) {
-  EXPECT_THAT(problems("models: {llm: {quantize: a, quantization: b}}"),
+  EXPECT_THAT(problems("models: {llm: {quantize: 4bit, quantization: 8bit}}"),
               ElementsAre(HasSubstr("says the same as quantize")));
   EXPECT_THAT(problems("devices: {host: {reserve: 1GB, headroom: 2GB}}"), SizeIs(1));
   EXPECT_THAT(problems("models:\n  a: {model_path: x, aliases: [b]}\n  b: {model_path: y}\n"),

@@ -59,8 +59,10 @@ class Walk {
 
  private:
   void warn(const fs::path& path, std::string message) {
-    warnings_.push_back(
-        {.file = path.string(), .at = {}, .key = "model_folders", .message = std::move(message)});
+    warnings_.push_back({.file = printable_name(path.string()),
+                         .at = {},
+                         .key = "model_folders",
+                         .message = std::move(message)});
   }
 
   void walk(const fs::path& folder, int depth) {
@@ -100,6 +102,11 @@ class Walk {
         continue;
       }
       if (!seen_.emplace(status.st_dev, status.st_ino).second) continue;
+      // Whoever asks for models reads JSON, which has no form for it.
+      if (!is_utf8(entry.native())) {
+        warn(entry, "its name is not UTF-8, so nobody could ask for it; rename it");
+        continue;
+      }
       const bool projector = lower(entry.filename().string()).find("mmproj") != std::string::npos;
       (projector ? files.projectors : files.models).push_back({.path = entry, .size = Bytes(status.st_size)});
     }

@@ -26,7 +26,7 @@ struct FolderScan {
 // Folders below are searched too, hidden ones not; links are followed, but nothing is found twice. Parts of a
 // split file are one model; where some are not there, Model.problem names them. Projectors ("mmproj") are
 // attached to the models beside them. Downloads that are not finished are skipped. A folder that is not there
-// is a warning.
+// is a warning, and so is a file whose path is not UTF-8, which is left out.
 FolderScan scan_model_folders(std::span<const std::filesystem::path> folders,
                               const FolderLimits& limits = {});
 

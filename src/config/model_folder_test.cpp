@@ -9,12 +9,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "config/disk_check.h"
+#include "config/load.h"
 #include "config/sources.h"
+#include "config/utf8.h"
 
 namespace lm::config {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -164,6 +168,42 @@ TEST_F(Folder, AFolderThatIsNotThereIsAWarning) {
   const FolderScan scan = scan_model_folders(std::vector{root_ / "nowhere", root_ / "file.gguf"});
   EXPECT_THAT(scan.models, IsEmpty());
   EXPECT_THAT(scan.warnings, SizeIs(2));
+}
+
+TEST_F(Folder, AFileWhoseNameIsNotUtf8IsLeftOutAndTold) {
+  put("caf\xE9.gguf");
+  put("caf\xE9/good.gguf");
+  put("plain.gguf");
+  EXPECT_THAT(ids(), ElementsAre("plain"));
+  const auto warnings = scan().warnings;
+  ASSERT_THAT(warnings, SizeIs(2));
+  EXPECT_THAT(to_string(warnings[0]), HasSubstr("caf\\xE9.gguf"));
+  for (const Warning& warning : warnings) EXPECT_TRUE(is_utf8(to_string(warning)));
+}
+
+TEST_F(Folder, WhatAConfigurationNamesAndTheDiskDoesNotHaveIsTold) {
+  put("models/here.gguf");
+  write("llm-manager.yaml",
+        "model_folders:\n"
+        "  [models, nowhere]\n"
+        "models:\n"
+        "  a: {model_path: here}\n"
+        "  b:\n"
+        "    model_path: gone.gguf\n"
+        "  c: {model_path: \"\"}\n"
+        "  d: {model_path: models/here.gguf, projector: eye.gguf}\n");
+  const auto sources = find_sources(root_ / "llm-manager.yaml", root_, {});
+  ASSERT_TRUE(sources) << sources.error().message;
+  const auto loaded = load(*sources);
+  ASSERT_TRUE(loaded) << loaded.error().message;
+  std::vector<std::string> told;
+  for (const Warning& warning : check_disk(*loaded)) told.push_back(to_string(warning));
+  const std::string file = (root_ / "llm-manager.yaml").string();
+  EXPECT_THAT(told,
+              ElementsAre(AllOf(HasSubstr(file + ":1:1"), HasSubstr("nowhere")),
+                          AllOf(HasSubstr(file + ":6:5: models.b.model_path"), HasSubstr("gone.gguf")),
+                          AllOf(HasSubstr(file + ":7:7: models.c.model_path"), HasSubstr("no model_path")),
+                          AllOf(HasSubstr(file + ":8:37: models.d.projector"), HasSubstr("eye.gguf"))));
 }
 
 TEST_F(Folder, OddNamesBecomeGoodOnes) {

@@ -102,10 +102,12 @@ void add_models(std::vector<Key>& keys) {
           LM_AT(c.models.at(name).sampling.repeat_penalty), "", "1.1"));
   add(key("models.*.max_tokens", maybe(integer_type(1, kNoLimit)),
           LM_AT(c.models.at(name).sampling.max_tokens), "", "1024"));
-  add(also_called(key("models.*.quantize", text_type("the name of a quantization such as q4_k_m or 4bit"),
-                      LM_AT(c.models.at(name).quantize),
-                      "Bits to bring the weights down to; as the file is where it is not given.", "q4_k_m"),
-                  "quantization"));
+  add(also_called(
+      key("models.*.quantize", quantization_type(), LM_AT(c.models.at(name).quantize),
+          "What the weights of a Hugging Face checkpoint are brought down to: none, 8bit or 4bit (q4_k_m); "
+          "by its kind where it is not given. A GGUF file stays as it is.",
+          "q4_k_m"),
+      "quantization"));
   add(key("models.*.batch_size", maybe(integer_type(1, kNoLimit)), LM_AT(c.models.at(name).batch_size),
           "Texts that an embedding model is given at a time.", "32"));
   add(key("models.*.batch_tokens", maybe(integer_type(1, kNoLimit)), LM_AT(c.models.at(name).load.batch),

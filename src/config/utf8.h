@@ -2,7 +2,10 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <string_view>
+
+#include <fmt/format.h>
 
 namespace lm::config {
 
@@ -24,6 +27,32 @@ inline std::size_t utf8_length(std::string_view text, std::size_t at) {
     return 4;
   }
   return 0;
+}
+
+inline bool is_utf8(std::string_view text) {
+  for (std::size_t i = 0; i < text.size();) {
+    const std::size_t length = utf8_length(text, i);
+    if (length == 0) return false;
+    i += length;
+  }
+  return true;
+}
+
+// A name that is just bytes, for a sentence: each byte that is no UTF-8 or a control character as "\\xE9".
+inline std::string printable_name(std::string_view name) {
+  std::string out;
+  for (std::size_t i = 0; i < name.size();) {
+    const std::size_t length = utf8_length(name, i);
+    const auto byte = static_cast<unsigned char>(name[i]);
+    if (length == 0 || byte < 0x20 || byte == 0x7F) {
+      out += fmt::format("\\x{:02X}", byte);
+      ++i;
+    } else {
+      out += name.substr(i, length);
+      i += length;
+    }
+  }
+  return out;
 }
 
 }  // namespace lm::config

@@ -1,5 +1,6 @@
 #include "config/value.h"
 
+#include <algorithm>
 #include <array>
 #include <cctype>
 #include <charconv>
@@ -213,6 +214,21 @@ Type<std::string> device_type() {
     }
     if (text.empty()) return std::unexpected(unexpected_value(name, node));
     return text;
+  };
+  return type;
+}
+
+Type<std::string> quantization_type() {
+  const std::string name = "one of none (f16, bf16), 8bit (int8, q8_0), 4bit (int4, q4_k_m)";
+  Type<std::string> type = text_type(name);
+  type.read = [name](const Node& node) -> Parsed<std::string> {
+    constexpr std::array<std::string_view, 10> kNames = {"none", "f16", "fp16", "bf16", "8bit",
+                                                         "int8", "q80", "4bit", "int4", "q4km"};
+    std::string plain = is_scalar(node) ? lower(node.text) : std::string();
+    std::erase_if(plain, [](char c) { return c == '-' || c == '_' || c == ' '; });
+    if (std::ranges::find(kNames, plain) == kNames.end())
+      return std::unexpected(unexpected_value(name, node));
+    return node.text;
   };
   return type;
 }

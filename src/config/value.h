@@ -50,6 +50,8 @@ Type<std::string> url_type();
 // "auto", "host" ("cpu"), "cuda", "cuda0" ("cuda:0"), …: names of devices; which of them exist is not known
 // here.
 Type<std::string> device_type();
+// As llm-importer knows them, upper case and separators aside.
+Type<std::string> quantization_type();
 Type<bool> boolean_type();
 Type<int> integer_type(int least, int most);
 Type<double> number_type(double least, double most);

@@ -611,6 +611,7 @@ void Arbiter::on(const MemoryMeasured& e) {
     external_.set(reading.device,
                   std::max(Bytes(), reading.capacity - reading.free - ours.on(reading.device)));
   }
+  end_runaways();
 }
 
 void Arbiter::on(const StatesKept& e) {

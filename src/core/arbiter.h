@@ -232,6 +232,7 @@ class Arbiter {
   void refuse(Entry& entry, Error error);           // Queued -> Failed
   void give_up(Entry& entry, EndCause cause, std::string why);
   void fail_load(Entry& entry, Error error);
+  void end_runaways();
   void begin_drain(Entry& entry, EndCause cause, std::string why, Duration limit);
   // Its turn is over: others wait. Answers that can be continued are preempted.
   void end_turn(Entry& entry, EndCause cause, std::string why);

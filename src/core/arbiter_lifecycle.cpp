@@ -9,6 +9,9 @@
 namespace lm::core {
 namespace {
 
+// How far a prediction may be off, beside as much again as it said.
+constexpr Bytes kMostMispredicted = mib(512);
+
 // Loading again cannot help until the files or the options change.
 bool is_deterministic(const Error& error) {
   return error.reason == "invalid_artifact" || error.reason == "unsupported_model" ||
@@ -141,6 +144,30 @@ void Arbiter::fail_load(Entry& entry, Error error) {
   enter(entry, Trigger::kLoadFailed);
   reject_waiters(entry, error);
   stop(entry);
+}
+
+// A load that holds far more than was reserved for it, and more than there is, takes what others were
+// promised: it is ended. One that was merely predicted badly and has room is let be.
+void Arbiter::end_runaways() {
+  for (auto& [id, entry] : entries_) {
+    const bool loads =
+        entry.state() == InstanceState::kStandbyTaken || entry.state() == InstanceState::kLoading;
+    if (!loads || entry.is_seat()) continue;
+    const Instance& instance = *entry.instance;
+    for (const auto& [device, held] : instance.held) {
+      const Bytes reserved = instance.reserved.on(device);
+      if (held <= reserved + reserved + kMostMispredicted || ledger().available(device) >= Bytes()) continue;
+      fail_load(
+          entry,
+          {.code = ErrorCode::kResourceExhausted,
+           .message = fmt::format("{} took {} of {} while it loaded, where {} had been reserved for it",
+                                  id.str(), to_string(held), device.str(), to_string(reserved)),
+           .reason = "insufficient_memory",
+           .fields = {{"device", device.str()}, {"needed", held.count()}, {"reserved", reserved.count()}},
+           .retry_after = {}});
+      break;
+    }
+  }
 }
 
 void Arbiter::begin_drain(Entry& entry, EndCause cause, std::string why, Duration limit) {

@@ -144,7 +144,7 @@ TEST_F(OneModel, AWaitEndsAtItsDeadline) {
   const RequestId soon = world.request("a", {}, PriorityClass::kInteractive, sec(5));
   const RequestId later = world.request("a", {}, PriorityClass::kInteractive);
   const RequestId past = world.request("a", {}, PriorityClass::kInteractive, Duration());
-  EXPECT_EQ(world.reason(past), "wait_expired");
+  EXPECT_EQ(world.reason(past), "deadline_too_near");
   world.run_for(sec(4.9));
   EXPECT_EQ(world.fate(soon), RequestFate::kWaiting);
   world.run_for(sec(0.2));
@@ -250,6 +250,39 @@ TEST_F(OneModel, WithoutBytesPerProcessTheEnginesAccountStands) {
   world.tell(MemoryMeasured{{{DeviceId("gpu"), gib(10), gib(5), {}, false}}, {{instance.id, {}, Bytes()}}});
   EXPECT_EQ(world.view("a").instance->held.total(), gib(4));
   EXPECT_EQ(world.device_view("gpu").external, gib(1)) << "what is used beyond ours is others'";
+}
+
+TEST_F(OneModel, ALoadThatTakesFarMoreThanThereIsIsEnded) {
+  world.truth("a").load_time = minutes(1);
+  world.devices()[0].limit = gib(6);
+  world.configure();
+  const RequestId r = world.request("a");
+  world.run_for(sec(2));
+  const InstanceView instance = *world.view("a").instance;
+  ASSERT_EQ(instance.reserved.total(), gib(4));
+  const auto holds = [&](Bytes bytes) {
+    world.tell(MemoryMeasured{{{DeviceId("gpu"), gib(10), gib(10) - bytes, {}, true}},
+                              {{instance.id, {{DeviceId("gpu"), bytes}}, {}}}});
+  };
+  holds(gib(7));
+  EXPECT_EQ(world.fate(r), RequestFate::kWaiting) << "more than there is, by what a prediction may be off";
+  holds(gib(9));
+  EXPECT_EQ(world.reason(r), "insufficient_memory");
+  world.run_for(sec(2));
+  EXPECT_EQ(world.device_view("gpu").available, gib(6)) << "and its memory was measured to be back";
+}
+
+TEST_F(OneModel, ALoadThatWasPredictedBadlyAndHasRoomIsLetBe) {
+  world.truth("a").predict = DeviceBytes{{DeviceId("gpu"), gib(1)}};
+  world.truth("a").load_time = sec(5);
+  world.configure();
+  const RequestId r = world.request("a", sec(1));
+  world.run_for(sec(2));
+  const InstanceView instance = *world.view("a").instance;
+  world.tell(MemoryMeasured{{{DeviceId("gpu"), gib(10), gib(6), {}, true}},
+                            {{instance.id, {{DeviceId("gpu"), gib(4)}}, {}}}});
+  world.run_for(sec(10));
+  EXPECT_EQ(world.fate(r), RequestFate::kEnded);
 }
 
 TEST_F(OneModel, WordsOfAnEarlierLifeAreDropped) {

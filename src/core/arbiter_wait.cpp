@@ -13,6 +13,9 @@ namespace {
 // nothing.
 constexpr Duration kGuessedAnswer = std::chrono::seconds(5);
 
+// A process reads a file: nobody has seen that take less.
+constexpr Duration kShortestLoad = std::chrono::milliseconds(5);
+
 bool is_request(const Waiter& waiter) {
   return waiter.kind == Waiter::Kind::kRequest;
 }
@@ -26,7 +29,7 @@ Duration Arbiter::answer_of(const Entry& entry, Guessing guessing) const {
 
 Duration Arbiter::load_of(const Entry& entry, Guessing guessing) const {
   if (entry.loaded_before) return entry.load_took;
-  return guessing == Guessing::kLikely ? change_cost_.value() : Duration();
+  return guessing == Guessing::kLikely ? change_cost_.value() : kShortestLoad;
 }
 
 Line Arbiter::line_of(const Entry& entry, Guessing guessing, TimePoint now) const {

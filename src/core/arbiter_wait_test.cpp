@@ -155,6 +155,13 @@ TEST_F(Waits, NobodyIsRefusedForAGuess) {
   EXPECT_FALSE(world.rejected(other)) << "nor that a will be asked for until its quantum ends";
 }
 
+// What nobody has loaded yet may load fast, but not in no time.
+TEST_F(Waits, AMillisecondIsTooLittleForAnyLoad) {
+  EXPECT_EQ(world.reason(world.request("a", sec(1), PriorityClass::kInteractive, ms(1))), "deadline_too_near");
+  EXPECT_EQ(world.loads(), 0) << "nothing is loaded for it";
+  EXPECT_FALSE(world.rejected(world.request("a", sec(1), PriorityClass::kInteractive, ms(10))));
+}
+
 TEST_F(Waits, TheLimitOfItsClassIsADeadline) {
   learn();
   world.settings().scheduling.wait_interactive = sec(2);

@@ -1,6 +1,7 @@
 #include "runtime/memory_sampler.h"
 
 #include <algorithm>
+#include <utility>
 
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -33,6 +34,7 @@ struct SamplingTimer {
   explicit SamplingTimer(const boost::asio::any_io_executor& executor) : timer(executor) {}
   boost::asio::steady_timer timer;
   bool stopped = false;
+  bool hurried = false;  // a load begins: soon again, whatever the last pause was
 };
 
 MemorySampler::MemorySampler(boost::asio::any_io_executor executor, probe::Probe& probe, Post post)
@@ -87,6 +89,8 @@ void MemorySampler::note_running(Seen& seen) const {
 
 void MemorySampler::load_begins(InstanceId instance) {
   seen_[instance].free_before_load = free_now();
+  timer_->hurried = true;
+  timer_->timer.cancel();
 }
 
 void MemorySampler::stop_begins(InstanceId instance) {
@@ -109,7 +113,7 @@ Task<> MemorySampler::keep_sampling() {
       const Bytes difference = r.free - last.on(r.device);
       return difference > kNoticeable || Bytes() - difference > kNoticeable;
     });
-    pause = changed ? kShortest : std::min(pause * 2, kLongest);
+    pause = changed || std::exchange(timer->hurried, false) ? kShortest : std::min(pause * 2, kLongest);
     last = free_now();
   }
 }

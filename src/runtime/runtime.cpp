@@ -7,12 +7,14 @@
 #include <set>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "backend/upstreams.h"
 #include "base/assert.h"
 #include "base/gate.h"
 #include "base/log.h"
 #include "config/difference.h"
+#include "config/nearest.h"
 #include "core/placement.h"
 #include "os/file.h"
 #include "os/orphans.h"
@@ -328,6 +330,15 @@ struct Runtime::Impl {
         std::string_view(workers->engine()).substr(workers->engine().rfind(' ') + 1);
     for (Device& device : machine) device.usable = can_use(variant, device.kind);
     std::vector<Device> devices = configured_devices(config);
+    std::vector<std::string> here;
+    for (const Device& device : devices) here.push_back(device.id.str());
+    for (const auto& [name, entry] : config.devices) {
+      if (std::ranges::find(here, name) != here.end()) continue;
+      const auto meant = config::nearest(name, here);
+      warnings.push_back(fmt::format("devices.{}: this machine has no such device{}; it has {}", name,
+                                     meant ? fmt::format(", did you mean {}?", *meant) : std::string(),
+                                     fmt::join(here, ", ")));
+    }
     for (const std::string& trouble : probe.troubles()) warnings.push_back("cards are not used: " + trouble);
     for (const std::string& away : remote.troubles()) warnings.push_back("RPC server " + away);
     for (const Model& model : inventory.models) {
@@ -431,7 +442,8 @@ struct Runtime::Impl {
   }
 
   std::vector<ModelId> models_of(const std::vector<std::string>& files) {
-    if (auto changes = rescan(); !changes.empty()) hub.publish(ConfigReloaded{std::move(changes), warnings});
+    if (auto changes = rescan(); !changes.empty())
+      hub.publish(ConfigReloaded{std::move(changes), all_warnings()});
     std::vector<ModelId> models;
     for (const Model& model : local_models) {
       if (std::ranges::find(files, model.artifact.path.string()) != files.end()) models.push_back(model.id);
@@ -478,16 +490,32 @@ struct Runtime::Impl {
     catalog = Catalog(models, roles, unseen);
     // A role may name a model of an upstream; it has none while that was never seen.
     std::map<std::string, ModelId> all_roles = roles;
+    std::vector<std::string> lost;
     const config::Roles& wished = loaded.config.roles;
     for (const auto& [role, name] : {std::pair<const char*, const std::string&>{"chat", wished.chat},
                                      {"knowledge", wished.knowledge},
                                      {"translation", wished.translation},
                                      {"embedding", wished.embedding}}) {
       if (name.empty() || roles.contains(role)) continue;
-      if (const auto id = catalog.resolve(name)) all_roles.emplace(role, *id);
+      const auto id = catalog.resolve(name);
+      if (id) {
+        all_roles.emplace(role, *id);
+      } else if (id.error().reason != "upstream_unreachable" &&
+                 (upstreams || name.find_first_of("/:_") == std::string::npos)) {
+        lost.push_back(fmt::format("roles.{}: {}", role, id.error().message));
+      }
     }
+    for (const std::string& warning : lost)
+      if (std::ranges::find(role_warnings, warning) == role_warnings.end()) log::warning("{}", warning);
+    role_warnings = std::move(lost);
     if (all_roles.size() > roles.size()) catalog = Catalog(models, std::move(all_roles), unseen);
     loop.post(ModelsChanged{std::move(models), upstreams ? upstreams->upstreams() : std::vector<Upstream>()});
+  }
+
+  std::vector<std::string> all_warnings() const {
+    std::vector<std::string> all = warnings;
+    all.insert(all.end(), role_warnings.begin(), role_warnings.end());
+    return all;
   }
 
   // What a command of ours started ends with us; other upstreams are left as they are.
@@ -547,7 +575,8 @@ struct Runtime::Impl {
   ReadConfig read_config;
   ReportOf report_of = [](const Switch&, std::int64_t) { return std::string(); };
   std::vector<std::string> warnings;
-  std::vector<Device> machine;  // what has a probe of its own
+  std::vector<std::string> role_warnings;  // changes as upstreams come and go
+  std::vector<Device> machine;             // what has a probe of its own
   RemoteDevices remote;
   bool looking = false;
   Latch stopping;
@@ -794,7 +823,7 @@ Result<RemovedFiles> Runtime::remove(const ModelId& id, bool force) {
     impl_->records->forget_file(file);
   }
   if (auto changes = impl_->rescan(); !changes.empty())
-    impl_->hub.publish(ConfigReloaded{std::move(changes), impl_->warnings});
+    impl_->hub.publish(ConfigReloaded{std::move(changes), impl_->all_warnings()});
   for (const Aside& aside : removed.aside) impl_->pulls->discard(aside);
   return removed;
 }
@@ -863,13 +892,13 @@ Result<ConfigReloaded> Runtime::reload() {
   const config::State& state = impl_->loaded.config.state;
   impl_->keeper.change_budgets(state.memory, state.disk);
   impl_->checkpoints.change_idle(state.checkpoint_idle);
-  news.warnings = impl_->warnings;
+  news.warnings = impl_->all_warnings();
   impl_->hub.publish(news);
   return news;
 }
 
-const std::vector<std::string>& Runtime::warnings() const {
-  return impl_->warnings;
+std::vector<std::string> Runtime::warnings() const {
+  return impl_->all_warnings();
 }
 
 }  // namespace lm::runtime

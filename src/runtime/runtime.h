@@ -151,7 +151,7 @@ class Runtime {
   // Reads configuration and model folders again: what changed, in words.
   Result<ConfigReloaded> reload();
   // Sentences about the configuration that people should read.
-  const std::vector<std::string>& warnings() const;
+  std::vector<std::string> warnings() const;
 
  private:
   struct Impl;

@@ -250,7 +250,8 @@ Task<> StateKeeper::close(Duration limit) {
   if (!co_await idle.wait(limit)) log::warning("not all conversations could be moved to disk in time");
   drop_if([](const Kept& kept) { return kept.in_memory; });
   std::error_code ignored;
-  if (!options_.memory.empty()) std::filesystem::remove(options_.memory, ignored);
+  // All of its states were moved or dropped: what is left is nobody's.
+  if (!options_.memory.empty()) std::filesystem::remove_all(options_.memory, ignored);
 }
 
 StateKeeper::Figures StateKeeper::figures() const {

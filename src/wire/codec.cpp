@@ -227,6 +227,10 @@ json::object to_json(const Failed& m) {
           {"error", to_json(m.error)}};
 }
 
+json::object to_json(const Inspecting& m) {
+  return {{"kind", "inspecting"}, {"inspection", m.inspection}, {"step", to_string(m.step)}};
+}
+
 json::object to_json(const Inspected& m) {
   json::value extent;
   if (m.extent) extent = to_json(*m.extent);
@@ -748,6 +752,13 @@ Failed read_failed(Reader& r) {
   return m;
 }
 
+Inspecting read_inspecting(Reader& r) {
+  Inspecting m;
+  m.inspection = r.id("inspection");
+  m.step = r.one_of("step", InspectionStep::kTemplate);
+  return m;
+}
+
 Inspected read_inspected(Reader& r) {
   Inspected m;
   m.inspection = r.id("inspection");
@@ -831,6 +842,18 @@ Result<std::optional<Variant>> finish(const Parsed& parsed, Read read) {
 
 }  // namespace
 
+std::string_view to_string(InspectionStep step) {
+  switch (step) {
+    case InspectionStep::kStarting:
+      return "starting";
+    case InspectionStep::kFile:
+      return "file";
+    case InspectionStep::kTemplate:
+      return "template";
+  }
+  return "?";
+}
+
 std::string encode(const ToWorker& message) {
   return line_of(message);
 }
@@ -856,6 +879,7 @@ Result<std::optional<FromWorker>> decode_from_worker(std::string_view line) {
   if (parsed.kind == "progress") return finish<FromWorker>(parsed, read_progress);
   if (parsed.kind == "ready") return finish<FromWorker>(parsed, read_ready);
   if (parsed.kind == "failed") return finish<FromWorker>(parsed, read_failed);
+  if (parsed.kind == "inspecting") return finish<FromWorker>(parsed, read_inspecting);
   if (parsed.kind == "inspected") return finish<FromWorker>(parsed, read_inspected);
   if (parsed.kind == "restored") return finish<FromWorker>(parsed, read_restored);
   if (parsed.kind == "states_saved") return finish<FromWorker>(parsed, read_states_saved);

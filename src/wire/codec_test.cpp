@@ -65,6 +65,10 @@ Inspected full_inspected() {
   return m;
 }
 
+Inspecting full_inspecting() {
+  return {.inspection = 3, .step = InspectionStep::kTemplate};
+}
+
 Ready full_ready() {
   Ready m;
   m.generation = Generation(9);
@@ -183,6 +187,7 @@ TEST(Codec, RoundTripsAnswers) {
   expect_round_trip_from(full_failed());
   expect_round_trip_from(
       Failed{.inspection = 8, .error = {.message = "x", .reason = {}, .fields = {}, .retry_after = {}}});
+  expect_round_trip_from(full_inspecting());
   expect_round_trip_from(full_inspected());
   expect_round_trip_from(Inspected{});
   expect_round_trip_from(

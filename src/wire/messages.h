@@ -2,12 +2,13 @@
 // The manager orders, the worker answers. codec.h has their form on the link.
 //
 // A worker's life: Hello at once; then either Load, answered by Progress… and one of Ready and Failed, or
-// Inspect, answered by Inspected or Failed. After a Failed load the process holds nothing of the model and is
-// to be ended: a worker loads once. Ready is followed by Restored where the load named states. A worker whose
-// Ready says that it keeps states answers each SaveStates by one StatesSaved, in order. Shutdown, or the end
-// of the link, ends the worker at any moment.
+// Inspect, answered by Inspecting… and one of Inspected and Failed. After a Failed load the process holds
+// nothing of the model and is to be ended: a worker loads once. Ready is followed by Restored where the load
+// named states. A worker whose Ready says that it keeps states answers each SaveStates by one StatesSaved, in
+// order. Shutdown, or the end of the link, ends the worker at any moment.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -153,6 +154,20 @@ struct Failed {
   bool operator==(const Failed&) const = default;
 };
 
+// What an inspection is about to do: where it is ended for its limits, this says what took too long.
+enum class InspectionStep : std::uint8_t { kStarting, kFile, kTemplate };
+
+struct Inspecting {
+  std::uint64_t inspection = 0;
+  InspectionStep step = InspectionStep::kStarting;
+  bool operator==(const Inspecting&) const = default;
+};
+
+// What a sandboxed inspection may use of the processor; the kernel ends it there.
+inline constexpr std::chrono::seconds kInspectionProcessorTime{1};
+
+std::string_view to_string(InspectionStep step);
+
 struct Inspected {
   std::uint64_t inspection = 0;
   std::string fingerprint;  // of the content: the same after a rename
@@ -222,6 +237,6 @@ struct DevicesListed {
 };
 
 using FromWorker =
-    std::variant<Hello, Progress, Ready, Failed, Inspected, Restored, StatesSaved, DevicesListed>;
+    std::variant<Hello, Progress, Ready, Failed, Inspecting, Inspected, Restored, StatesSaved, DevicesListed>;
 
 }  // namespace lm::wire

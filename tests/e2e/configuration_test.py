@@ -83,6 +83,44 @@ class AtStart(DaemonTest):
             self.assertEqual(sum(word in w for w in warnings), 1, warnings)
             self.assertEqual(daemon.errors().count(word), 1)
 
+    def test_names_that_nothing_has_are_told(self):
+        daemon = self.start({"alpha": fake_model()}, config="devices: {hots: {limit: 2GB}}\nroles: {chat: nope}\n")
+        warnings = daemon.get("/api/v1/system").json()["warnings"]
+        self.assertTrue(any("devices.hots" in w and "did you mean host?" in w for w in warnings), warnings)
+        self.assertTrue(any("roles.chat" in w and "nope" in w for w in warnings), warnings)
+        self.assertIn("nope", daemon.errors())
+        checks = daemon.get("/api/v1/diagnose").json()["checks"]
+        for word in ("hots", "nope"):
+            self.assertTrue(any(word in c["message"] for c in checks if c["status"] == "warning"), checks)
+
+    def test_a_quantisation_that_nobody_makes(self):
+        daemon = self.make({"alpha": fake_model()}, config="models:\n  llm:\n    quantize: 5bit\n")
+        code, said = daemon.run_to_end()
+        self.assertEqual(code, 2, said)
+        self.assertIn(f"{daemon.config}:3", said)
+        self.assertIn("8bit", said)
+
+    def test_a_file_whose_name_is_no_text_harms_no_list(self):
+        daemon = self.make({"alpha": fake_model()})
+        with open(os.path.join(os.fsencode(daemon.models), b"caf\xe9.gguf"), "wb") as file:
+            file.write(b"GGUF")
+        daemon.start()
+        for path in ("/api/v1/models", "/v1/models", "/api/v1/system", "/api/v1/diagnose", "/api/v1/instances"):
+            json.loads(daemon.get(path).body.decode())  # UTF-8, strictly
+        self.assertEqual([m["id"] for m in daemon.get("/api/v1/models").json()["models"] if m["family"] == "local"], ["alpha"])
+        self.assertIn("caf\\xE9.gguf", daemon.errors())
+        self.assertEqual(daemon.chat("alpha").status, 200)
+
+    def test_a_clean_end_leaves_nothing_in_shared_memory(self):
+        before = set(os.listdir("/dev/shm"))
+        daemon = self.start({"alpha": fake_model()})
+        self.assertEqual(daemon.chat("alpha").status, 200)
+        made = {name for name in set(os.listdir("/dev/shm")) - before if name.startswith("llm-manager-")}
+        self.assertTrue(made)
+        daemon.stop()
+        # Another daemon of this machine may have made one meanwhile: ours is gone.
+        self.assertTrue(made - set(os.listdir("/dev/shm")), made)
+
     def test_a_file_that_is_no_yaml(self):
         daemon = self.make({"alpha": fake_model()}, config="models: {llm: [\n")
         code, said = daemon.run_to_end()
