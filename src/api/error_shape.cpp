@@ -105,7 +105,7 @@ std::optional<Error> error_in(const boost::json::object& body) {
   }
   const auto* object = told->if_object();
   if (object == nullptr) {
-    error.message = boost::json::serialize(*told);
+    error.message = json_text(*told);
     return error;
   }
   const auto text = [&](std::string_view name) {
@@ -113,7 +113,7 @@ std::optional<Error> error_in(const boost::json::object& body) {
     return value != nullptr && value->is_string() ? std::string(value->get_string()) : std::string();
   };
   error.message = text("message");
-  if (error.message.empty()) error.message = boost::json::serialize(*object);
+  if (error.message.empty()) error.message = json_text(*object);
   error.reason = text("code");
   if (const auto word = error_code_from_string(text("status"))) {
     error.code = *word;

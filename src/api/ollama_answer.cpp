@@ -5,11 +5,11 @@
 #include <utility>
 
 #include <boost/json/parse.hpp>
-#include <boost/json/serialize.hpp>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include "api/error_shape.h"
+#include "api/json_text.h"
 
 namespace lm::api {
 namespace {
@@ -135,7 +135,7 @@ void OllamaAnswer::take_choice(const json::object& choice) {
   if (!said.anything()) return;
   if (!first_at_) first_at_ = clock_.now();
   if (stream_) {
-    told_ += json::serialize(line(std::move(said), false)) + "\n";
+    told_ += json_text(line(std::move(said), false)) + "\n";
     return;
   }
   said_.content += said.content;
@@ -228,18 +228,18 @@ Result<std::string> OllamaAnswer::last() {
   Said end = std::exchange(said_, {});
   end.calls = tool_calls();
   if (stream_ && !end.calls.empty()) {
-    told += json::serialize(line(std::exchange(end, {}), false)) + "\n";
+    told += json_text(line(std::exchange(end, {}), false)) + "\n";
   }
   json::object line = this->line(std::move(end), true);
   line["done_reason"] = finish_ == "length" ? "length" : "stop";
   put_figures(line);
-  told += json::serialize(line);
+  told += json_text(line);
   if (stream_) told += "\n";
   return told;
 }
 
 std::string OllamaAnswer::sign_of_life() const {
-  return stream_ ? json::serialize(line({}, false)) + "\n" : std::string();
+  return stream_ ? json_text(line({}, false)) + "\n" : std::string();
 }
 
 OllamaEmbeddings::OllamaEmbeddings(std::string model, bool one, std::optional<std::size_t> dimensions,
@@ -289,7 +289,7 @@ Result<std::string> OllamaEmbeddings::last() {
     }
   }
   if (one_) {
-    return json::serialize(json::object{{"embedding", vectors.empty() ? json::array() : vectors.front()}});
+    return json_text(json::object{{"embedding", vectors.empty() ? json::array() : vectors.front()}});
   }
   json::object told{{"model", model_},
                     {"embeddings", std::move(vectors)},
@@ -298,7 +298,7 @@ Result<std::string> OllamaEmbeddings::last() {
   const json::object* usage = object_in(*answer, "usage");
   if (const auto tokens = usage == nullptr ? std::nullopt : number_in(*usage, "prompt_tokens"))
     told["prompt_eval_count"] = static_cast<std::int64_t>(*tokens);
-  return json::serialize(told);
+  return json_text(told);
 }
 
 std::string ollama_stay(OllamaAnswer::Form form, std::string_view model, std::string_view done_reason,
@@ -311,7 +311,7 @@ std::string ollama_stay(OllamaAnswer::Form form, std::string_view model, std::st
   }
   told["done"] = true;
   told["done_reason"] = done_reason;
-  return json::serialize(told);
+  return json_text(told);
 }
 
 std::string_view OllamaLoaded::content_type() const {

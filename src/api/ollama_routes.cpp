@@ -9,6 +9,7 @@
 
 #include "api/inference.h"
 #include "api/json_body.h"
+#include "api/json_text.h"
 #include "api/model_name.h"
 #include "api/ollama_answer.h"
 #include "api/ollama_request.h"
@@ -48,9 +49,9 @@ OllamaAnswer::Form form_of(OllamaCall call) {
 // What is answered where nothing was asked.
 std::string stay_text(OllamaCall call, const std::string& model, std::string_view done_reason) {
   if (call == OllamaCall::kEmbed) {
-    return json::serialize(json::object{{"model", model}, {"embeddings", json::array()}});
+    return json_text(json::object{{"model", model}, {"embeddings", json::array()}});
   }
-  if (call == OllamaCall::kEmbeddings) return json::serialize(json::object{{"embedding", json::array()}});
+  if (call == OllamaCall::kEmbeddings) return json_text(json::object{{"embedding", json::array()}});
   return ollama_stay(form_of(call), model, done_reason, std::chrono::system_clock::now());
 }
 
@@ -85,13 +86,13 @@ class Ollama {
       (*body)["model"] = known->name;
       (*body)["stream"] = asked->stream;
       auto quiet = OllamaAnswer(form_of(call), asked->model, asked->stream, clock()).sign_of_life();
-      co_return co_await retell(exchange, path_of(call), json::serialize(*body),
+      co_return co_await retell(exchange, path_of(call), json_text(*body),
                                 std::make_unique<OllamaLines>(asked->stream, std::move(quiet)));
     }
     if (!asked->asks) {
       const http::RouteFunction& ready =
           kind_of(call) == ModelKind::kGeneration ? ready_generation_ : ready_embedding_;
-      co_return co_await retell(exchange, ready, "", json::serialize(json::object{{"model", known->name}}),
+      co_return co_await retell(exchange, ready, "", json_text(json::object{{"model", known->name}}),
                                 std::make_unique<OllamaLoaded>(stay_text(call, asked->model, "load")));
     }
     auto request =
@@ -182,7 +183,7 @@ class Ollama {
                           : error_of(ErrorCode::kCancelled, "the pull was paused or cancelled", "pull_ended");
         if (!*stream) co_return co_await answer_error(exchange, std::move(error));
         co_return static_cast<void>(
-            co_await exchange.end(json::serialize(json::object{{"error", error.message}}) + "\n"));
+            co_await exchange.end(json_text(json::object{{"error", error.message}}) + "\n"));
       }
       std::string now = progress_line(*pull, *name);
       if (*stream && now != told && !co_await exchange.write(now)) co_return;
@@ -319,7 +320,7 @@ class Ollama {
     http::ClientRequest request{.method = http::Method::kPost,
                                 .target = std::move(target),
                                 .headers = {{"Content-Type", "application/json"}},
-                                .body = json::serialize(body),
+                                .body = json_text(body),
                                 .interruption = {}};
     for (const http::Header& field : route->headers) request.headers.set(field.name, field.value);
     LM_CO_TRY(auto response, co_await route->client->send(
@@ -358,7 +359,7 @@ class Ollama {
   }
 
   static std::string status_line(std::string_view status) {
-    return json::serialize(json::object{{"status", status}}) + "\n";
+    return json_text(json::object{{"status", status}}) + "\n";
   }
 
   static std::string progress_line(const runtime::Pull& pull, const std::string& name) {
@@ -366,10 +367,10 @@ class Ollama {
     if (pull.total <= Bytes()) return status_line("pulling manifest");
     // Clients draw one bar for each of these.
     const std::string bar = fmt::format("pull:{:016x}", checksum(pull.source));
-    return json::serialize(json::object{{"status", "pulling " + name},
-                                        {"digest", bar},
-                                        {"total", pull.total.count()},
-                                        {"completed", pull.done.count()}}) +
+    return json_text(json::object{{"status", "pulling " + name},
+                                  {"digest", bar},
+                                  {"total", pull.total.count()},
+                                  {"completed", pull.done.count()}}) +
            "\n";
   }
 

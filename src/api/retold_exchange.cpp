@@ -3,9 +3,9 @@
 #include <utility>
 
 #include <boost/json/parse.hpp>
-#include <boost/json/serialize.hpp>
 
 #include "api/error_shape.h"
+#include "api/json_text.h"
 #include "base/assert.h"
 
 namespace lm::api {
@@ -119,7 +119,7 @@ Task<Result<void>> RetoldExchange::end(std::string_view last) {
 Task<Result<void>> RetoldExchange::end_with(int status, Error error) {
   begun_ = ended_ = true;
   if (!to_.begun()) co_return co_await to_.fail(status, std::move(error));
-  co_return co_await to_.end(json::serialize(json::object{{"error", error.message}}) + "\n");
+  co_return co_await to_.end(json_text(json::object{{"error", error.message}}) + "\n");
 }
 
 Task<> RetoldExchange::close() {
