@@ -150,6 +150,7 @@ Ran ran(const std::vector<std::string>& arguments, Setting setting = {}) {
   Ran result;
   Host host;
   host.console = {.out = text_stream(result.out), .err = text_stream(result.err)};
+  host.console.err.is_terminal = setting.errors_are_terminal;
   setting.environment.try_emplace("LLM_MANAGER_URL", setting.url);
   host.environment = [&](std::string_view name) -> std::optional<std::string> {
     const auto found = setting.environment.find(std::string(name));
