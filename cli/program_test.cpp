@@ -474,11 +474,14 @@ TEST(Program, UnloadPrintsTheReport) {
 
 TEST(Program, UnloadSaysOnATerminalWhatItWaitsFor) {
   FakeDaemon daemon;
-  daemon.answer("/api/v1/instances", R"({"instances": [{"model": "tiny", "active": 2}, {"model": "b", "active": 1}]})");
+  daemon.answer("/api/v1/instances",
+                R"({"instances": [{"model": "tiny", "active": 2}, {"model": "b", "active": 1}]})");
   daemon.answer("/v1/models/t", R"({"id": "tiny"})");
   daemon.answer("/api/v1/models/unload", R"({"changed": false, "release": null})");
-  EXPECT_THAT(ran(daemon, {"unload", "t"}, {.errors_are_terminal = true}).err, HasSubstr("waiting for 2 answers of t to end"));
-  EXPECT_THAT(ran(daemon, {"unload", "--all"}, {.errors_are_terminal = true}).err, HasSubstr("waiting for 3 answers"));
+  EXPECT_THAT(ran(daemon, {"unload", "t"}, {.errors_are_terminal = true}).err,
+              HasSubstr("waiting for 2 answers of t to end"));
+  EXPECT_THAT(ran(daemon, {"unload", "--all"}, {.errors_are_terminal = true}).err,
+              HasSubstr("waiting for 3 answers"));
   EXPECT_EQ(ran(daemon, {"unload", "t"}).err, "");
 }
 
@@ -541,9 +544,11 @@ TEST(Program, ChatTakesItsQuestionFromAPipe) {
 
 TEST(Program, ChatTakesASingleWordThatIsNoModelForTheQuestion) {
   FakeDaemon daemon;
-  daemon.answer("/v1/models/hi", R"({"error":{"message":"no model is named hi","code":"model_not_found"}})", 404);
+  daemon.answer("/v1/models/hi", R"({"error":{"message":"no model is named hi","code":"model_not_found"}})",
+                404);
   daemon.answer("/v1/models/tinylama",
-                R"({"error":{"message":"no","code":"model_not_found","details":{"nearest":"tinyllama"}}})", 404);
+                R"({"error":{"message":"no","code":"model_not_found","details":{"nearest":"tinyllama"}}})",
+                404);
   daemon.answer_events("/v1/chat/completions", chunk("hello") + http::sse_event("[DONE]"));
   const Ran chat = ran(daemon, {"chat", "hi"}, {.input_is_terminal = true});
   EXPECT_EQ(chat.out, "hello\n");

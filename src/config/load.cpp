@@ -364,8 +364,8 @@ class CrossCheck {
       if (a_kind_will_do) known.emplace_back("auto");
       const auto meant = nearest(name, known);
       warn(key,
-           fmt::format("no device is called {}{}: devices are {}host, cuda0, rocm0, vulkan0, rpc0 and so on",
-                       name, meant ? fmt::format(", did you mean {}?", *meant) : "",
+           fmt::format("no device is called {}{}; devices are {}host, cuda0, rocm0, vulkan0, rpc0 and so on",
+                       name, meant ? fmt::format(" (did you mean {}?)", *meant) : "",
                        a_kind_will_do ? "auto, " : ""));
     };
     for (const auto& [name, entry] : config_.devices) look(fmt::format("devices.{}", name), name, false);

@@ -157,7 +157,8 @@ TEST_F(Waits, NobodyIsRefusedForAGuess) {
 
 // What nobody has loaded yet may load fast, but not in no time.
 TEST_F(Waits, AMillisecondIsTooLittleForAnyLoad) {
-  EXPECT_EQ(world.reason(world.request("a", sec(1), PriorityClass::kInteractive, ms(1))), "deadline_too_near");
+  EXPECT_EQ(world.reason(world.request("a", sec(1), PriorityClass::kInteractive, ms(1))),
+            "deadline_too_near");
   EXPECT_EQ(world.loads(), 0) << "nothing is loaded for it";
   EXPECT_FALSE(world.rejected(world.request("a", sec(1), PriorityClass::kInteractive, ms(10))));
 }

@@ -336,7 +336,7 @@ struct Runtime::Impl {
       if (std::ranges::find(here, name) != here.end()) continue;
       const auto meant = config::nearest(name, here);
       warnings.push_back(fmt::format("devices.{}: this machine has no such device{}; it has {}", name,
-                                     meant ? fmt::format(", did you mean {}?", *meant) : std::string(),
+                                     meant ? fmt::format(" (did you mean {}?)", *meant) : std::string(),
                                      fmt::join(here, ", ")));
     }
     for (const std::string& trouble : probe.troubles()) warnings.push_back("cards are not used: " + trouble);
