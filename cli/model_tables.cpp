@@ -148,7 +148,8 @@ bool is_history(const boost::json::value& model) {
   const boost::json::value& holder = holder_of(model);
   if (number_of(holder, "waiting").value_or(0) > 0) return false;
   const auto* fields = holder.if_object();
-  if (fields == nullptr || fields->empty()) return true;  // it was never begun: its file or its entry is wrong
+  if (fields == nullptr || fields->empty())
+    return true;  // it was never begun: its file or its entry is wrong
   return number_of(holder, "since_s").value_or(0) > 3600;
 }
 

@@ -186,7 +186,7 @@ Result<std::unique_ptr<PrivateDaemon>> PrivateDaemon::start(const PrivateDaemonO
     return os::UniqueFd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, kLifelineNumber + 1));
   };
   std::array<os::UniqueFd, 4> given{raised(input), raised(output.write), raised(errors),
-                                          raised(lifeline.read)};
+                                    raised(lifeline.read)};
   posix_spawn_file_actions_t files;
   posix_spawnattr_t attributes;
   ::posix_spawn_file_actions_init(&files);

@@ -194,8 +194,8 @@ json::object OllamaAnswer::line(Said said, bool done) const {
   json::object line{{"model", model_}, {"created_at", rfc3339(clock_.date())}};
   json::object message{{"role", "assistant"}};
   json::object& where = form_ == Form::kChat ? message : line;
-  where[form_ == Form::kChat ? "content" : "response"] = std::move(said.content);
-  if (!said.thinking.empty()) where["thinking"] = std::move(said.thinking);
+  where[form_ == Form::kChat ? "content" : "response"] = said.content;
+  if (!said.thinking.empty()) where["thinking"] = said.thinking;
   if (!said.calls.empty()) where["tool_calls"] = std::move(said.calls);
   if (form_ == Form::kChat) line["message"] = std::move(message);
   line["done"] = done;

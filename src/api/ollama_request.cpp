@@ -175,7 +175,7 @@ Result<json::array> parts_of(std::string_view text, const json::array& images) {
     std::string url = bytes.starts_with("data:")
                           ? std::string(bytes)
                           : fmt::format("data:{};base64,{}", type_of_picture(bytes), bytes);
-    parts.push_back({{"type", "image_url"}, {"image_url", {{"url", std::move(url)}}}});
+    parts.push_back({{"type", "image_url"}, {"image_url", {{"url", url}}}});
   }
   return parts;
 }
@@ -202,9 +202,7 @@ class ToolCalls {
                          : arguments->is_string() ? std::string(arguments->get_string())
                                                   : json::serialize(*arguments);
       open_.push_back({id, name.is_string() ? std::string(name.get_string()) : std::string()});
-      out.push_back({{"id", std::move(id)},
-                     {"type", "function"},
-                     {"function", {{"name", name}, {"arguments", std::move(text)}}}});
+      out.push_back({{"id", id}, {"type", "function"}, {"function", {{"name", name}, {"arguments", text}}}});
     }
     return out;
   }
@@ -410,9 +408,9 @@ Result<Duration> parse_go_duration(std::string_view text) {
   while (!rest.empty()) {
     const std::size_t digits = std::min(rest.find_first_not_of("0123456789."), rest.size());
     double number = 0;
-    const auto [end, error] =
-        std::from_chars(rest.data(), rest.data() + digits, number, std::chars_format::fixed);
-    if (digits == 0 || error != std::errc() || end != rest.data() + digits) return invalid();
+    const char* const begin = rest.data();
+    const auto [end, error] = std::from_chars(begin, begin + digits, number, std::chars_format::fixed);
+    if (digits == 0 || error != std::errc() || end != begin + digits) return invalid();
     rest.remove_prefix(digits);
     const std::size_t letters = std::min(rest.find_first_of("0123456789."), rest.size());
     const std::string_view unit = rest.substr(0, letters);

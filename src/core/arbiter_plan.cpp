@@ -24,14 +24,14 @@ LoadPlan Arbiter::plan(const ModelId& id, const LoadOptions& options, const Fore
   std::vector<DeviceMemory> parts = forecast.parts;
   if (!places.devices.empty() && forecast.extent) {
     const bool known = options == entry.model.load && !entry.known.empty();
-    const PlacementCase model{
-        .extent = *forecast.extent,
-        .kind = entry.model.kind,
-        .layout = wish.layout,
-        .max_devices = wish.max_devices,
-        .gpu_layers = options.gpu_layers,
-        .known = known ? std::span<const Experience>(entry.known) : std::span<const Experience>(forecast.known),
-        .split = options.split};
+    const PlacementCase model{.extent = *forecast.extent,
+                              .kind = entry.model.kind,
+                              .layout = wish.layout,
+                              .max_devices = wish.max_devices,
+                              .gpu_layers = options.gpu_layers,
+                              .known = known ? std::span<const Experience>(entry.known)
+                                             : std::span<const Experience>(forecast.known),
+                              .split = options.split};
     const std::vector<Room> now = rooms_for(entry, places.devices, books, {});
     const std::vector<Room> most = rooms_for(entry, places.devices, books, ever.bytes);
     auto placement = place(model, now);

@@ -22,7 +22,8 @@ std::string experience_key(const Artifact& artifact, const LoadOptions& options,
   LoadOptions anywhere = options;
   anywhere.shares.clear();
   anywhere.device = "any";
-  return fmt::format("{}|split={}|layers=", footprint_key(artifact, anywhere, engine), to_string(options.split));
+  return fmt::format("{}|split={}|layers=", footprint_key(artifact, anywhere, engine),
+                     to_string(options.split));
 }
 
 Experience experience_of(const std::vector<LayerShare>& shares, const DeviceBytes& bytes) {

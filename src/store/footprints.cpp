@@ -28,8 +28,9 @@ Result<std::optional<LearnedFootprint>> Footprints::get(std::string_view key) {
 Result<std::vector<std::pair<std::string, LearnedFootprint>>> Footprints::find(std::string_view prefix) {
   std::vector<std::string> keys;
   {
-    LM_TRY(Statement rows, database_.prepare("SELECT key FROM footprints WHERE substr(key, 1, length(?1)) = ?1 "
-                                             "ORDER BY updated_ms"));
+    LM_TRY(Statement rows,
+           database_.prepare("SELECT key FROM footprints WHERE substr(key, 1, length(?1)) = ?1 "
+                             "ORDER BY updated_ms"));
     rows.bind(1, prefix);
     while (true) {
       LM_TRY(const bool row, rows.step());
