@@ -268,7 +268,7 @@ class ChatOnATerminal(unittest.TestCase):
         self.assertEqual(terminal.end(), 0)
 
     def test_a_model_that_is_not_there_is_told_before_the_first_question(self):
-        terminal = Terminal(["chat", "nosuch"], self.daemon.url())
+        terminal = Terminal(["chat", "-m", "nosuch"], self.daemon.url())
         self.assertEqual(terminal.end(), 4)
         self.assertIn("there is no model nosuch", terminal.seen)
         terminal = self.chat()
