@@ -270,6 +270,13 @@ Task<> respond_json(http::Exchange& exchange, json::object object, int status = 
                              .body = json::serialize(object)});
 }
 
+// What passes between a request and the first of its answer.
+Task<> prefill(const Behaviour& behaviour) {
+  co_await pause(behaviour.first_byte_time);
+  if (behaviour.crash_at == Moment::kPrefill) crash(behaviour);
+  if (behaviour.hang_at == Moment::kPrefill) co_await hang();
+}
+
 std::optional<json::object> object_of(const std::string& text) {
   boost::system::error_code error;
   json::value value = json::parse(text, error);
@@ -319,9 +326,7 @@ http::Router Answers::router() const {
       if (stream) {
         if (!exchange.begin(200, {{"Content-Type", "text/event-stream"}})) co_return;
       }
-      co_await pause(behaviour.first_byte_time);
-      if (behaviour.crash_at == Moment::kPrefill) crash(behaviour);
-      if (behaviour.hang_at == Moment::kPrefill) co_await hang();
+      co_await prefill(behaviour);
       if (stream) {
         if (!co_await exchange.write(shape.begin(state->alias))) co_return;
       }
@@ -357,6 +362,7 @@ http::Router Answers::router() const {
     note(exchange);
     Visit visit(state->seen, [state] { state->tell(); });
     const auto body = object_of(exchange.request().body);
+    co_await prefill(state->behaviour);
     const std::string input = body ? last_said(*body) : std::string();
     json::array vector;
     for (std::size_t i = 0; i < 8; ++i)
@@ -373,6 +379,7 @@ http::Router Answers::router() const {
     note(exchange);
     Visit visit(state->seen, [state] { state->tell(); });
     const auto body = object_of(exchange.request().body);
+    co_await prefill(state->behaviour);
     json::array results;
     if (body && body->contains("documents")) {
       for (std::size_t i = 0; i < body->at("documents").as_array().size(); ++i)

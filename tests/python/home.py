@@ -77,7 +77,7 @@ class HomeTest(unittest.IsolatedAsyncioTestCase):
     def program(self, code, config):
         """A Python program in this home with `config`, started."""
         text = f"import json\nCONFIG = json.loads({json.dumps(json.dumps(config))})\n" + code
-        return subprocess.Popen([sys.executable, "-c", text], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        return subprocess.Popen([sys.executable, "-c", text], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True)
 
 

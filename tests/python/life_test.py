@@ -15,6 +15,7 @@ from llm_manager import LLMManager
 manager = LLMManager(CONFIG)
 assert asyncio.run(manager.initialize()), manager.last_error
 print(manager._native.private_daemon, flush=True)
+sys.stdin.readline()
 """
 # A question that is never answered is under way.
 BUSY = OPEN + """
@@ -36,6 +37,9 @@ class Life(HomeTest):
             there = [pid for pid in pids_of(self.home) if pid not in (program.pid, os.getpid())]
             self.assertIn(daemon, there)
             self.assertGreaterEqual(len(there), 2, "a daemon and a worker")
+            # Only now that its processes are counted may it go on to its end.
+            program.stdin.write("\n")
+            program.stdin.flush()
             for line in more_output:
                 self.assertEqual(program.stdout.readline().strip(), line)
             if kill is not None:
@@ -83,7 +87,7 @@ manager.get_embeddings(["Hello"])
 """
         config = self.config(self.model("alpha"), self.model("vectors", kind="embedding", hang_at="prefill"))
         with self.program(code, config) as program:
-            errors = program.communicate(timeout=PATIENCE_S)[1]
+            errors = program.communicate("\n", timeout=PATIENCE_S)[1]
         self.assertIn("KeyboardInterrupt", errors)
         self.assertEqual(wait_gone(pids_of(self.home), 10), [])
 
@@ -108,6 +112,8 @@ signal.pause()
         config = self.config(self.model("alpha"))
         with self.program(code, config) as program:
             daemon = int(program.stdout.readline())
+            program.stdin.write("\n")
+            program.stdin.flush()
             self.assertEqual(program.stdout.readline().strip(), "forked")
             there = pids_of(self.home)
             child = [pid for pid in there if pid not in (program.pid, os.getpid())
@@ -122,6 +128,7 @@ signal.pause()
     async def test_a_daemon_that_was_killed_is_told_and_cleaned_up(self):
         from llm_manager import UnavailableError
         manager = await self.manager(self.config(self.model("alpha")))
+        there = [pid for pid in pids_of(self.home) if pid != os.getpid()]
         os.kill(manager._native.private_daemon, signal.SIGKILL)
         with self.assertRaises(UnavailableError) as raised:
             while True:
@@ -129,6 +136,7 @@ signal.pause()
         self.assertEqual(raised.exception.reason, "no_daemon")
         manager.cleanup()
         manager.cleanup()
+        self.assertEqual(wait_gone(there, 10), [])
 
     async def test_two_at_a_time_and_what_is_learned_stays(self):
         config = self.config(self.model("alpha"))
