@@ -9,13 +9,16 @@ def torch_is_there():
     return importlib.util.find_spec("torch") is not None
 
 
-class LLMModel:
-    """A chat model in memory, in its own process. There is no torch module behind it: it is asked through the
-    manager."""
+class _OfManager:
+    """Asks the daemon through its manager, by the model's name."""
 
     def __init__(self, manager, name):
         self._manager = manager
         self.name = name
+
+
+class _Model(_OfManager):
+    """A model in memory, in its own process. There is no torch module behind it."""
 
     @property
     def info(self):
@@ -26,21 +29,19 @@ class LLMModel:
     def device(self):
         return self._manager.device
 
+    def __repr__(self):
+        return f"<{type(self).__name__} {self.info['id']}>"
+
+
+class LLMModel(_Model):
     @property
     def max_length(self):
         """Its context, in tokens."""
         return self.info["context"]
 
-    def __repr__(self):
-        return f"<LLMModel {self.info['id']}>"
 
-
-class LLMTokenizer:
+class LLMTokenizer(_OfManager):
     """The tokenizer of the chat model, as the engine has it."""
-
-    def __init__(self, manager, name):
-        self._manager = manager
-        self.name = name
 
     def encode(self, text, add_special_tokens=True):
         return self._manager._client().tokenize(text, add_special_tokens, self.name)
@@ -62,19 +63,7 @@ class LLMTokenizer:
         return {"input_ids": self.encode(text)}
 
 
-class EmbeddingModel:
-    def __init__(self, manager, name):
-        self._manager = manager
-        self.name = name
-
-    @property
-    def info(self):
-        return self._manager._client().model(self.name)
-
-    @property
-    def device(self):
-        return self._manager.device
-
+class EmbeddingModel(_Model):
     def encode(self, texts, batch_size=None, convert_to_tensor=True, device=None, normalize_embeddings=True,
                show_progress_bar=False, **unknown):
         """A row for each text, of length 1; of one text alone its row. A torch tensor on `device` where torch is
@@ -91,9 +80,6 @@ class EmbeddingModel:
         import torch
         tensor = torch.from_numpy(rows.copy())
         return tensor if device is None else tensor.to(device)
-
-    def __repr__(self):
-        return f"<EmbeddingModel {self.info['id']}>"
 
 
 def embed(client, texts, batch, name):
