@@ -1,5 +1,7 @@
 #include "api/event_relay.h"
 
+#include <algorithm>
+
 namespace lm::api {
 namespace {
 
@@ -12,7 +14,27 @@ std::size_t whole_events(std::string_view bytes) {
   return std::max(a, b);
 }
 
+constexpr std::string_view kEnds[] = {"\ndata: [DONE]",
+                                      "\ndata:[DONE]",
+                                      "\"finish_reason\":\"",
+                                      "\"finish_reason\": \"",
+                                      "\"message_stop\"",
+                                      "\"response.completed\"",
+                                      "\"response.incomplete\"",
+                                      "\"response.failed\"",
+                                      "\"error\":{",
+                                      "\"error\": {"};
+constexpr std::size_t kLongestEnd = 24;
+
 }  // namespace
+
+void LastEvent::look(std::string_view piece) {
+  if (seen_) return;
+  late_ += piece;
+  seen_ =
+      std::ranges::any_of(kEnds, [&](std::string_view end) { return late_.find(end) != std::string::npos; });
+  if (late_.size() > kLongestEnd) late_.erase(0, late_.size() - kLongestEnd);
+}
 
 http::Headers event_stream_headers() {
   return {{"Content-Type", "text/event-stream"}, {"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <string_view>
 
 #include "http/client.h"
 #include "http/exchange.h"
@@ -16,6 +18,20 @@ namespace lm::api {
 // `observe` sees each piece as it came.
 Task<Result<void>> relay_events(http::ClientResponse response, http::Exchange& exchange,
                                 http::PieceObserver observe = nullptr);
+
+// Looks for the event that ends an answer, in the words of OpenAI's or Anthropic's API: a stream that ends
+// without one was cut.
+class LastEvent {
+ public:
+  // The pieces of the stream in their order, cut anywhere. Read as text: a model that writes such words in an
+  // answer writes their quotes and line ends escaped.
+  void look(std::string_view piece);
+  bool seen() const { return seen_; }
+
+ private:
+  std::string late_ = "\n";  // the end of what came: a word may begin in it
+  bool seen_ = false;
+};
 
 // The header fields of every event stream of ours.
 http::Headers event_stream_headers();

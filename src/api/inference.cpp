@@ -29,16 +29,6 @@ constexpr Duration kUpstreamSilence = std::chrono::minutes(5);
 // The embeddings of a few thousand texts.
 constexpr std::size_t kLongestAnswer = std::size_t{256} << 20;
 
-// Whether these events of a stream, in the words of OpenAI's or Anthropic's API, are its last. Read as text:
-// a model that writes such words in an answer writes their quotes escaped.
-bool tells_end(std::string_view events) {
-  constexpr std::string_view kWords[] = {"data: [DONE]",          "data:[DONE]",       "\"finish_reason\":\"",
-                                         "\"finish_reason\": \"", "\"message_stop\"",  "response.completed\"",
-                                         "response.incomplete\"", "response.failed\"", "\"error\":"};
-  return std::ranges::any_of(
-      kWords, [&](std::string_view word) { return events.find(word) != std::string_view::npos; });
-}
-
 // Counting the tokens of a prompt reads no model.
 constexpr Duration kCountLimit = std::chrono::seconds(5);
 
@@ -52,6 +42,7 @@ struct Endpoint {
   // own.
   bool native = false;
   bool only_readies = false;  // nothing is asked of the model
+  bool only_workers = false;  // only ours know it
 };
 
 constexpr Endpoint kEndpoints[] = {
@@ -65,9 +56,9 @@ constexpr Endpoint kEndpoints[] = {
     {"/v1/messages/count_tokens", "messages"},
     {"/v1/chat/completions/input_tokens", "messages"},
     // The worker's own: the tokens of a text, the text of tokens, the prompt that messages become.
-    {"/tokenize", "content"},
-    {"/detokenize", "tokens"},
-    {"/apply-template", "messages"},
+    {.path = "/tokenize", .question = "content", .only_workers = true},
+    {.path = "/detokenize", .question = "tokens", .only_workers = true},
+    {.path = "/apply-template", .question = "messages", .only_workers = true},
 };
 
 constexpr Endpoint kOllamasOwn[] = {
@@ -174,7 +165,7 @@ class Inference {
     if (!scan) co_return co_await end_with(exchange, scan.error());
     auto model = runtime_.catalog().resolve(scan->model.value_or(""), endpoint_.kind);
     if (!model) co_return co_await end_with(exchange, model.error());
-    if (is_upstreams(*model) && !endpoint_.native && !endpoint_.path.starts_with("/v1/"))
+    if (endpoint_.only_workers && is_upstreams(*model))
       co_return co_await end_with(exchange, not_offered(*model));
     // Others may know more ways to ask.
     if (!scan->asks && !is_upstreams(*model)) co_return co_await end_with(exchange, nothing_asked());
@@ -435,17 +426,13 @@ class Inference {
       co_return fail(ErrorCode::kUnavailable, fmt::format("what came is {}", type.substr(0, 60)),
                      "bad_upstream");
     if (events) {
-      bool ended = false;
-      constexpr std::size_t kLongestWord = 32;
-      const auto observe = [this, &lease, &ended, first = true,
-                            late = std::string()](std::string_view piece) mutable {
+      LastEvent last;
+      const auto observe = [this, &lease, &last, first = true](std::string_view piece) mutable {
         if (!piece.starts_with(':') && std::exchange(first, false)) runtime_.answer_began(lease);
-        late += piece;
-        ended = ended || tells_end(late);
-        if (late.size() > kLongestWord) late.erase(0, late.size() - kLongestWord);
+        last.look(piece);
       };
       LM_CO_TRY_VOID(co_await relay_events(std::move(response), exchange, observe));
-      if (!ended)
+      if (!last.seen())
         co_return fail(ErrorCode::kUnavailable, "its stream ended before the answer did", "bad_upstream");
       co_return co_await exchange.end();
     }

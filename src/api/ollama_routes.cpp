@@ -130,11 +130,7 @@ class Ollama {
   }
 
   Task<> show(http::Exchange& exchange) {
-    const auto body = object_body(exchange.request());
-    if (!body) co_return co_await answer_error(exchange, body.error());
-    const auto name = name_in(*body);
-    if (!name) co_return co_await answer_error(exchange, name.error());
-    const auto known = resolve(*name, ModelKind::kGeneration);
+    const auto known = model_in(exchange.request());
     if (!known) co_return co_await answer_error(exchange, known.error());
     const Model model = *runtime_.catalog().find(known->id);
     if (is_ollamas(model)) co_return co_await show_there(exchange, model);
@@ -193,11 +189,7 @@ class Ollama {
   }
 
   Task<> remove(http::Exchange& exchange) {
-    const auto body = object_body(exchange.request());
-    if (!body) co_return co_await answer_error(exchange, body.error());
-    const auto name = name_in(*body);
-    if (!name) co_return co_await answer_error(exchange, name.error());
-    const auto known = resolve(*name, ModelKind::kGeneration);
+    const auto known = model_in(exchange.request());
     if (!known) co_return co_await answer_error(exchange, known.error());
     if (const auto removed = runtime_.remove(known->id, false); !removed)
       co_return co_await answer_error(exchange, removed.error());
@@ -249,6 +241,13 @@ class Ollama {
     }
     error.message = fmt::format("model '{}' not found{}", name, nearest);
     return fail(std::move(error));
+  }
+
+  // Of a body in which nothing but the model counts.
+  Result<Known> model_in(const http::Request& request) const {
+    LM_TRY(const auto body, object_body(request));
+    LM_TRY(const auto name, name_in(body));
+    return resolve(name, ModelKind::kGeneration);
   }
 
   static Result<std::string> name_in(const json::object& body) {

@@ -6,6 +6,7 @@ import unittest
 
 from daemon import PATIENCE_S, DaemonTest, InBackground, fake_model
 from preemption_test import ONE_AT_A_TIME
+from upstreams import FakeOllama
 
 
 class Lines:
@@ -112,6 +113,18 @@ class OllamaApi(DaemonTest):
         log.sync()
         left = next(i["expires_in_s"] for i in daemon.get("/api/v1/instances").json()["instances"] if i["model"] == "beta")
         self.assertTrue(3600 < left <= 7200, left)
+
+    def test_a_providers_model_is_ready_where_nothing_is_asked(self):
+        cloud = FakeOllama("gpt,memory=8M,load=0").start()
+        self.addCleanup(cloud.stop)
+        daemon = self.start({}, config=f'providers: {{cloud: {{base_url: "{cloud.url}/v1", location: remote}}}}\n')
+        answer = daemon.post("/api/generate", {"model": "cloud/gpt:latest", "stream": False})
+        self.assertEqual(answer.status, 200, answer)
+        self.assertEqual(answer.json()["done_reason"], "load")
+        # Its tokenizer is its own.
+        answer = daemon.post("/tokenize", {"model": "cloud/gpt:latest", "content": "a"})
+        self.assertEqual(answer.status, 501, answer)
+        self.assertIn("/tokenize asks the tokenizer of one", answer.error()["message"])
 
     def test_who_may_pull_and_delete(self):
         daemon = self.start({"alpha": fake_model()}, config="server: {keys: {user_env: USER_KEY, admin_env: ADMIN_KEY}}\n",
