@@ -24,6 +24,16 @@ struct Waits : ::testing::Test {
       ASSERT_TRUE(world.run_until_true([&] { return world.fate(r) == RequestFate::kEnded; }));
     }
   }
+  // b's last load took long; a has the device again, and b's next load takes `then`.
+  void learn_that_b_is_slow(Duration then) {
+    learn();
+    world.truth("b").load_time = sec(200);
+    const RequestId slow = world.request("b", sec(1));
+    ASSERT_TRUE(world.run_until_true([&] { return world.fate(slow) == RequestFate::kEnded; }));
+    world.truth("b").load_time = then;
+    const RequestId back = world.request("a", sec(1));
+    ASSERT_TRUE(world.run_until_true([&] { return world.fate(back) == RequestFate::kEnded; }));
+  }
   std::optional<ExpectedWait> told(RequestId id) const {
     for (const TellWait& t : world.told<TellWait>()) {
       if (t.request == id) return t.wait;
@@ -351,13 +361,7 @@ TEST_F(Waits, WhoseTimeIsOverTakesNobodysPlace) {
 
 // A load that was slow once, for a reason that is gone: only one that is let in can find out.
 TEST_F(Waits, AnEstimateThatWentWrongDoesNotRefuseForEver) {
-  learn();
-  world.truth("b").load_time = sec(200);
-  const RequestId slow = world.request("b", sec(1));
-  ASSERT_TRUE(world.run_until_true([&] { return world.fate(slow) == RequestFate::kEnded; }));
-  world.truth("b").load_time = sec(1);
-  const RequestId back = world.request("a", sec(1));
-  ASSERT_TRUE(world.run_until_true([&] { return world.fate(back) == RequestFate::kEnded; }));
+  learn_that_b_is_slow(sec(1));
   int refused = 0, served = 0;
   std::optional<double> first_served;
   const TimePoint from = world.now();
@@ -381,12 +385,7 @@ TEST_F(Waits, AnEstimateThatWentWrongDoesNotRefuseForEver) {
 
 // Where it stays slow, hardly anybody waits in vain and nothing is taken from anybody for it.
 TEST_F(Waits, AnEstimateThatIsRightGoesOnRefusing) {
-  learn();
-  world.truth("b").load_time = sec(200);
-  const RequestId slow = world.request("b", sec(1));
-  ASSERT_TRUE(world.run_until_true([&] { return world.fate(slow) == RequestFate::kEnded; }));
-  const RequestId back = world.request("a", sec(1));
-  ASSERT_TRUE(world.run_until_true([&] { return world.fate(back) == RequestFate::kEnded; }));
+  learn_that_b_is_slow(sec(200));
   int let_in = 0;
   for (int i = 0; i < 240; ++i) {
     const RequestId r = world.request("b", sec(1), PriorityClass::kInteractive, sec(10));
@@ -398,12 +397,7 @@ TEST_F(Waits, AnEstimateThatIsRightGoesOnRefusing) {
 }
 
 TEST_F(Waits, OneAtATimeIsLetInToFindOut) {
-  learn();
-  world.truth("b").load_time = sec(200);
-  const RequestId slow = world.request("b", sec(1));
-  ASSERT_TRUE(world.run_until_true([&] { return world.fate(slow) == RequestFate::kEnded; }));
-  const RequestId back = world.request("a", sec(1));
-  ASSERT_TRUE(world.run_until_true([&] { return world.fate(back) == RequestFate::kEnded; }));
+  learn_that_b_is_slow(sec(200));
   ASSERT_TRUE(world.rejected(world.request("b", sec(1), PriorityClass::kInteractive, sec(10))));
   world.run_for(minutes(10));
   EXPECT_FALSE(world.rejected(world.request("b", sec(1), PriorityClass::kInteractive, sec(10))));

@@ -208,17 +208,23 @@ TEST(Client, KeptConnectionsExpire) {
   EXPECT_EQ(asker.kept(), 0u);
 }
 
+// The server's end of a connection that the client keeps after its first answer.
+RawSocket kept_connection(RawListener& upstream, Asker& asker) {
+  auto answer = asker.ask_async();
+  auto connection = upstream.accept();
+  connection.read_until("\r\n\r\n");
+  connection.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+  Asker::finish(std::move(answer));
+  return connection;
+}
+
 TEST(Client, StaleConnectionIsReplacedOnce) {
   RawListener upstream;
   Asker asker(at(upstream.port));
-  auto answer = asker.ask_async();
-  auto first = upstream.accept();
-  first.read_until("\r\n\r\n");
-  first.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-  Asker::finish(std::move(answer));
+  auto first = kept_connection(upstream, asker);
 
   // The upstream takes the next request on the kept connection and dies before it answers.
-  answer = asker.ask_async();
+  auto answer = asker.ask_async();
   first.read_until("\r\n\r\n");
   first.reset();
   auto second = upstream.accept();
@@ -239,13 +245,9 @@ TEST(Client, StaleConnectionIsReplacedOnce) {
 TEST(Client, WhatMayBeRepeatedSurvivesAServerThatCloses) {
   RawListener upstream;
   Asker asker(at(upstream.port));
-  auto answer = asker.ask_async();
-  auto first = upstream.accept();
-  first.read_until("\r\n\r\n");
-  first.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-  Asker::finish(std::move(answer));
+  auto first = kept_connection(upstream, asker);
 
-  answer = asker.ask_async({.method = Method::kPost, .body = "what", .repeatable = true});
+  auto answer = asker.ask_async({.method = Method::kPost, .body = "what", .repeatable = true});
   first.read_until("what");
   first.close();
   auto second = upstream.accept();
@@ -268,14 +270,10 @@ TEST(Client, WhatMayBeRepeatedSurvivesAServerThatCloses) {
 TEST(Client, WhoWasInterruptedIsNotAskedAgain) {
   RawListener upstream;
   Asker asker(at(upstream.port));
-  auto answer = asker.ask_async();
-  auto first = upstream.accept();
-  first.read_until("\r\n\r\n");
-  first.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-  Asker::finish(std::move(answer));
+  auto first = kept_connection(upstream, asker);
 
   const auto interruption = std::make_shared<Interruption>();
-  answer = asker.ask_async(
+  auto answer = asker.ask_async(
       {.method = Method::kPost, .body = "what", .interruption = interruption, .repeatable = true});
   first.read_until("what");
   asker.loop.call([&] { interruption->interrupt(); });
@@ -287,14 +285,10 @@ TEST(Client, WhoWasInterruptedIsNotAskedAgain) {
 TEST(Client, ConnectionClosedWhileKeptIsDropped) {
   RawListener upstream;
   Asker asker(at(upstream.port));
-  auto answer = asker.ask_async();
-  auto first = upstream.accept();
-  first.read_until("\r\n\r\n");
-  first.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-  Asker::finish(std::move(answer));
+  auto first = kept_connection(upstream, asker);
   first.close();
   // Even a POST gets a fresh connection: nothing was sent on the dead one.
-  answer = asker.ask_async({.method = Method::kPost, .body = "once"});
+  auto answer = asker.ask_async({.method = Method::kPost, .body = "once"});
   auto second = upstream.accept();
   second.read_until("once");
   second.send("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nnew");

@@ -10,13 +10,20 @@
 namespace lm::os {
 namespace {
 
-TEST(Lifeline, IsCutByTheEndOfItsOtherSideAndNotBefore) {
+struct LifelineTest : ::testing::Test {
+  LifelineTest() {
+    std::array<int, 2> pipe{};
+    EXPECT_EQ(::pipe2(pipe.data(), O_CLOEXEC), 0);
+    theirs.reset(pipe[0]);
+    ours.reset(pipe[1]);
+  }
   boost::asio::io_context io;
-  std::array<int, 2> pipe{};
-  ASSERT_EQ(::pipe2(pipe.data(), O_CLOEXEC), 0);
-  UniqueFd ours(pipe[1]);
+  UniqueFd theirs, ours;
   int cuts = 0;
-  auto held = Lifeline::hold(io.get_executor(), UniqueFd(pipe[0]), [&] { ++cuts; });
+};
+
+TEST_F(LifelineTest, IsCutByTheEndOfItsOtherSideAndNotBefore) {
+  auto held = Lifeline::hold(io.get_executor(), std::move(theirs), [&] { ++cuts; });
   ASSERT_TRUE(held) << held.error().message;
   io.poll();
   EXPECT_EQ(cuts, 0);
@@ -26,22 +33,16 @@ TEST(Lifeline, IsCutByTheEndOfItsOtherSideAndNotBefore) {
   EXPECT_EQ(cuts, 1);
 }
 
-TEST(Lifeline, SaysNothingAfterItsOwnEnd) {
-  boost::asio::io_context io;
-  std::array<int, 2> pipe{};
-  ASSERT_EQ(::pipe2(pipe.data(), O_CLOEXEC), 0);
-  UniqueFd ours(pipe[1]);
-  int cuts = 0;
+TEST_F(LifelineTest, SaysNothingAfterItsOwnEnd) {
   {
-    auto held = Lifeline::hold(io.get_executor(), UniqueFd(pipe[0]), [&] { ++cuts; });
+    auto held = Lifeline::hold(io.get_executor(), std::move(theirs), [&] { ++cuts; });
   }
   ours.reset();
   io.run();
   EXPECT_EQ(cuts, 0);
 }
 
-TEST(Lifeline, IsNoFile) {
-  boost::asio::io_context io;
+TEST_F(LifelineTest, IsNoFile) {
   UniqueFd file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
   const auto held = Lifeline::hold(io.get_executor(), std::move(file), [] {});
   ASSERT_FALSE(held);
