@@ -34,6 +34,8 @@ class _Model(_OfManager):
 
 
 class LLMModel(_Model):
+    """A chat model: it is asked through the manager."""
+
     @property
     def max_length(self):
         """Its context, in tokens."""

@@ -243,12 +243,13 @@ class Stubs(unittest.TestCase):
                 self.assertEqual(parameters, set(inspect.signature(getattr(llm_manager, name)).parameters))
         for name in ("LLMManager", "LLMModel", "LLMTokenizer", "EmbeddingModel"):
             real = getattr(llm_manager, name)
-            theirs = {m for m in vars(real) if not m.startswith("_")
+            has = {m: value for base in reversed(real.__mro__[:-1]) for m, value in vars(base).items()}
+            theirs = {m for m in has if not m.startswith("_")
                       or m in ("__init__", "__call__", "__enter__", "__exit__", "__aenter__", "__aexit__")}
             mine = set(classes[name]) | ({"__init__"} if name != "LLMManager" else set())
             self.assertEqual(mine, theirs, name)
             for method, parameters in classes[name].items():
-                value = vars(real)[method]
+                value = has[method]
                 function = value.fget if isinstance(value, property) else value
                 self.assertEqual(parameters, set(inspect.signature(function).parameters), f"{name}.{method}")
 
