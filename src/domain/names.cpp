@@ -103,8 +103,9 @@ std::optional<LoadStage> load_stage_from_string(std::string_view text) {
 }
 
 std::string_view to_string(SwitchStage stage) {
-  return name_of(
-      std::array<std::string_view, 6>{"began", "released", "loading", "done", "failed", "cancelled"}, stage);
+  return name_of(std::array<std::string_view, 7>{"began", "released", "loading", "done", "failed",
+                                                 "cancelled", "interrupted"},
+                 stage);
 }
 
 std::string_view to_string(PriorityClass priority) {

@@ -17,12 +17,13 @@
 namespace lm {
 
 enum class SwitchStage : std::uint8_t {
-  kBegan,      // the old family was told to make room; `released` is empty yet
-  kReleased,   // one model or upstream of the old family has gone: the last of `released`
-  kLoading,    // room is proved, or was never taken: the new model is ordered
-  kDone,       // the new family answers
-  kFailed,     // it does not: the old one is selected again, and `error` says why
-  kCancelled,  // nobody wants the new family any more
+  kBegan,        // the old family was told to make room; `released` is empty yet
+  kReleased,     // one model or upstream of the old family has gone: the last of `released`
+  kLoading,      // room is proved, or was never taken: the new model is ordered
+  kDone,         // the new family answers
+  kFailed,       // it does not: the old one is selected again, and `error` says why
+  kCancelled,    // nobody wants the new family any more
+  kInterrupted,  // in the record only: the daemon ended in the middle, and all that it had started with it
 };
 std::string_view to_string(SwitchStage stage);
 
@@ -34,7 +35,7 @@ struct Switch {
     bool operator==(const Release&) const = default;
   };
 
-  std::uint64_t id = 0;  // grows within one life of the daemon
+  std::uint64_t id = 0;  // grows, across restarts too where they are recorded
   Family from = Family::kLocal;
   Family to = Family::kLocal;
   ModelId from_model;  // the last one chosen there; may be empty

@@ -254,10 +254,21 @@ void CommandRunner::on(const DropStates& c) {
 }
 
 void CommandRunner::on(const PublishSwitch& c) {
+  Switch recorded = c.change;
   const bool ended = c.change.stage == SwitchStage::kDone || c.change.stage == SwitchStage::kFailed ||
                      c.change.stage == SwitchStage::kCancelled;
+  if (!ended) {
+    recorded.stage = SwitchStage::kInterrupted;
+    recorded.error = Error{.code = ErrorCode::kUnavailable,
+                           .message =
+                               "the daemon ended in the middle of this switch; what it had started "
+                               "ended with it",
+                           .reason = "daemon_died",
+                           .fields = {},
+                           .retry_after = {}};
+  }
   const std::int64_t now_ms = unix_time_ms();
-  if (ended) seams_.records.switched(seams_.report_of(c.change, now_ms), now_ms);
+  seams_.records.switched(recorded.id, seams_.report_of(recorded, now_ms), now_ms, ended);
   log_lines(switch_lines(c.change, seams_.words()));
   seams_.hub.publish(c.change);
 }

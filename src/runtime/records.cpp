@@ -99,6 +99,7 @@ struct Records::Impl {
   store::Desired desired;
   store::DeathTally deaths;
   store::Switches switches;
+  std::optional<std::int64_t> switching;  // the one under way
   store::Pulls pulls;
 };
 
@@ -227,18 +228,23 @@ std::vector<StoredDecision> Records::decisions(std::string_view model, std::size
   return result;
 }
 
-void Records::switched(const std::string& report, std::int64_t at_ms) {
-  note(impl_->switches.append({.id = 0, .at_ms = at_ms, .kind = "switch", .report = report}), "a switch");
+void Records::switched(std::uint64_t id, const std::string& report, std::int64_t at_ms, bool ended) {
+  const auto row = static_cast<std::int64_t>(id);
+  note(impl_->switches.put({.id = row, .at_ms = at_ms, .kind = "switch", .report = report}), "a switch");
+  impl_->switching = ended ? std::nullopt : std::optional(row);
 }
 
 std::vector<std::string> Records::switches(std::size_t limit) const {
   std::vector<std::string> reports;
-  const auto records = impl_->switches.newest(static_cast<int>(std::min<std::size_t>(limit, 1000)));
+  const auto most = std::min<std::size_t>(limit, 1000) + (impl_->switching ? 1 : 0);
+  const auto records = impl_->switches.newest(static_cast<int>(most));
   if (!records) {
     log::warning("the switches could not be read: {}", records.error().message);
     return reports;
   }
-  for (const store::SwitchRecord& record : *records) reports.push_back(record.report);
+  for (const store::SwitchRecord& record : *records) {
+    if (record.id != impl_->switching && reports.size() < limit) reports.push_back(record.report);
+  }
   return reports;
 }
 

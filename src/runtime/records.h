@@ -45,9 +45,10 @@ class Records {
   // Newest first; empty `model`: all.
   std::vector<StoredDecision> decisions(std::string_view model, std::size_t limit) const;
 
-  // A switch that has ended, as its report's JSON.
-  void switched(const std::string& report, std::int64_t at_ms);
-  // Reports, newest first.
+  // How a switch stands, as its report's JSON, in the place of how it stood: what is told of it should the
+  // daemon end before it does, and in the end its outcome.
+  void switched(std::uint64_t id, const std::string& report, std::int64_t at_ms, bool ended);
+  // Reports of those that have ended, newest first.
   std::vector<std::string> switches(std::size_t limit) const;
 
   // ---- pulls

@@ -192,6 +192,8 @@ std::vector<LogLine> switch_lines(const Switch& change, const SwitchWords& words
     case SwitchStage::kCancelled:
       writer.info(kCancelled, to_string(change.from), to_string(change.to));
       break;
+    case SwitchStage::kInterrupted:
+      break;  // whoever would have said so is gone
   }
   return writer.take();
 }

@@ -373,8 +373,9 @@ TEST_F(Store, SwitchReportsAreBounded) {
   open();
   Switches switches(*database_, 10);
   for (int i = 1; i <= 25; ++i) {
-    ASSERT_TRUE(switches.append(
-        {.id = 0, .at_ms = i, .kind = "switch", .report = "{\"n\":" + std::to_string(i) + "}"}));
+    ASSERT_TRUE(switches.put({.id = i, .at_ms = 0, .kind = "switch", .report = "{}"}));
+    ASSERT_TRUE(
+        switches.put({.id = i, .at_ms = i, .kind = "switch", .report = "{\"n\":" + std::to_string(i) + "}"}));
   }
   const auto newest = *switches.newest(100);
   ASSERT_THAT(newest, SizeIs(10));

@@ -2,21 +2,20 @@
 
 namespace lm::store {
 
-Result<std::int64_t> Switches::append(const SwitchRecord& record) {
+Result<void> Switches::put(const SwitchRecord& record) {
   LM_TRY(Transaction transaction, Transaction::begin(database_));
-  std::int64_t id = 0;
   {
     LM_TRY(Statement insert,
-           database_.prepare("INSERT INTO switches (at_ms, kind, report) VALUES (?1, ?2, ?3)"));
-    LM_TRY_VOID(insert.bind(1, record.at_ms).bind(2, record.kind).bind(3, record.report).run());
-    id = database_.last_row();
+           database_.prepare(
+               "INSERT OR REPLACE INTO switches (id, at_ms, kind, report) VALUES (?1, ?2, ?3, ?4)"));
+    LM_TRY_VOID(
+        insert.bind(1, record.id).bind(2, record.at_ms).bind(3, record.kind).bind(4, record.report).run());
   }
   {
     LM_TRY(Statement trim, database_.prepare("DELETE FROM switches WHERE id <= ?1"));
-    LM_TRY_VOID(trim.bind(1, id - keep_).run());
+    LM_TRY_VOID(trim.bind(1, record.id - keep_).run());
   }
-  LM_TRY_VOID(transaction.commit());
-  return id;
+  return transaction.commit();
 }
 
 Result<std::vector<SwitchRecord>> Switches::newest(int most) {

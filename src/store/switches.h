@@ -23,8 +23,8 @@ class Switches {
  public:
   explicit Switches(Database& database, std::int64_t keep = 1000) : database_(database), keep_(keep) {}
 
-  // The record's id; `record.id` is ignored.
-  Result<std::int64_t> append(const SwitchRecord& record);
+  // In the place of what is recorded under its id, if anything is.
+  Result<void> put(const SwitchRecord& record);
 
   // Newest first.
   Result<std::vector<SwitchRecord>> newest(int most = 50);

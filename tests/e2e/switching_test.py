@@ -454,8 +454,10 @@ class Failure(SwitchingTest):
         self.ok("llm")
         self.ollama.lie(slow_ms=1500, on=["/api/generate"])  # the load is asked for and has not begun
         asked = InBackground(lambda: self.switch("ollama_qwen-a"))
-        self.log.wait("switch", stage="loading")
+        began = self.log.wait("switch", stage="loading")
         workers = daemon.workers()
+        ended = daemon.get("/api/v1/switches").json()["switches"]
+        self.assertNotIn(began["id"], [s["id"] for s in ended])
         daemon.kill()
         self.assertRaises(OSError, asked.result)
         self.assertEqual(wait_gone(workers, 10), [], "workers end with their daemon")
@@ -467,8 +469,15 @@ class Failure(SwitchingTest):
         self.ollama.lie()
         daemon.start()
         self.log = daemon.events()
+        switches = {s["id"]: s for s in daemon.get("/api/v1/switches").json()["switches"]}
+        cut = switches[began["id"]]
+        self.assertEqual((cut["stage"], cut["error"]["code"]), ("interrupted", "daemon_died"))
+        self.assertTrue(cut["release"]["proved"], cut)
         self.assertEqual((self.selected()[0], daemon.model("llm")["state"]), ("ollama", "unloaded"))
         self.ok("llm")
+        back = daemon.get("/api/v1/switches").json()["switches"][0]
+        self.assertEqual((back["to"], back["stage"]), ("local", "done"))
+        self.assertGreater(back["id"], max(switches))
         self.assertEqual(daemon.model("llm")["state"], "ready")
         self.assertEqual(children_of(self.ollama.pid), [])
         self.ok("qwen-a")
