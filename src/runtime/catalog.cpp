@@ -20,8 +20,12 @@ std::string fold(std::string_view text) {
 
 }  // namespace
 
-Catalog::Catalog(std::vector<Model> models, std::map<std::string, ModelId> roles, std::vector<Unseen> unseen)
-    : models_(std::move(models)), unseen_(std::move(unseen)), roles_(std::move(roles)) {
+Catalog::Catalog(std::vector<Model> models, std::map<std::string, ModelId> roles, std::vector<Unseen> unseen,
+                 std::map<std::string, Error> lost)
+    : models_(std::move(models)),
+      unseen_(std::move(unseen)),
+      roles_(std::move(roles)),
+      lost_(std::move(lost)) {
   // Who comes first has a name: upstreams' ids, then what Ollama calls its models (tags, which have a colon),
   // then local ids; ids before all other aliases, so that no alias hides a model.
   for (const Model& model : models_) {
@@ -91,6 +95,8 @@ Result<ModelId> Catalog::resolve(std::string_view name, ModelKind kind) const {
     if (const auto it = local_.find(fold(name)); it != local_.end()) return it->second;
   } else if (const auto role = roles_.find(std::string(name)); role != roles_.end()) {
     return role->second;
+  } else if (const auto role_lost = lost_.find(std::string(name)); role_lost != lost_.end()) {
+    return fail(role_lost->second);
   }
   if (const ModelId* id = asked.starts_with(kLocal) ? nullptr : lookup(name)) return *id;
 

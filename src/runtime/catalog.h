@@ -16,14 +16,16 @@ namespace lm::runtime {
 class Catalog {
  public:
   Catalog() = default;
-  // `roles`: role name ("chat", "knowledge", "translation", "embedding", and "local_default") to the model id
-  // it stands for; a role without a model is left out.
   // An upstream whose models are not known, since it was never reached.
   struct Unseen {
     Upstream upstream;
     std::string why;
   };
-  Catalog(std::vector<Model> models, std::map<std::string, ModelId> roles, std::vector<Unseen> unseen = {});
+  // `roles`: role name ("chat", "knowledge", "translation", "embedding", and "local_default") to the model id
+  // it stands for; a role without a model is left out. `lost`: why a role has no model though it is to have
+  // one; whoever asks for the role is told so.
+  Catalog(std::vector<Model> models, std::map<std::string, ModelId> roles, std::vector<Unseen> unseen = {},
+          std::map<std::string, Error> lost = {});
 
   const std::vector<Model>& models() const { return models_; }
   const Model* find(const ModelId& id) const;
@@ -42,6 +44,7 @@ class Catalog {
   std::vector<Model> models_;
   std::vector<Unseen> unseen_;
   std::map<std::string, ModelId> roles_;
+  std::map<std::string, Error> lost_;
   std::map<std::string, ModelId, std::less<>> names_;   // ids and aliases
   std::map<std::string, ModelId, std::less<>> folded_;  // the same in lower case
   std::map<std::string, ModelId, std::less<>> local_;   // of local models only, in lower case

@@ -67,6 +67,21 @@ TEST(Catalog, AnEmptyCatalogSaysWhatToDo) {
   EXPECT_NE(missing.error().message.find("model folder"), std::string::npos);
 }
 
+TEST(Catalog, ALostRoleSaysWhatItWasToMean) {
+  const Catalog c({model("alpha")}, {}, {},
+                  {{"chat", Error{.code = ErrorCode::kNotFound,
+                                  .message = "roles.chat: no model is named nope",
+                                  .reason = "model_not_found",
+                                  .fields = {},
+                                  .retry_after = {}}}});
+  for (const char* name : {"", "chat"}) {
+    const auto missing = c.resolve(name);
+    ASSERT_FALSE(missing);
+    EXPECT_EQ(missing.error().message, "roles.chat: no model is named nope");
+  }
+  EXPECT_EQ(c.resolve("alpha")->str(), "alpha");
+}
+
 TEST(Catalog, NoAliasHidesAModel) {
   const Catalog c({model("a", {"b"}), model("b")}, {});
   EXPECT_EQ(c.resolve("b")->str(), "b");

@@ -86,9 +86,12 @@ class AtStart(DaemonTest):
     def test_names_that_nothing_has_are_told(self):
         daemon = self.start({"alpha": fake_model()}, config="devices: {hots: {limit: 2GB}}\nroles: {chat: nope}\n")
         warnings = daemon.get("/api/v1/system").json()["warnings"]
-        self.assertTrue(any("devices.hots" in w and "did you mean host?" in w for w in warnings), warnings)
+        self.assertEqual(sum("devices.hots" in w and "did you mean host?" in w for w in warnings), 1, warnings)
         self.assertTrue(any("roles.chat" in w and "nope" in w for w in warnings), warnings)
         self.assertIn("nope", daemon.errors())
+        asked = daemon.chat(model="chat")
+        self.assertEqual(asked.status, 404)
+        self.assertIn("roles.chat: no model is named nope", asked.json()["error"]["message"])
         checks = daemon.get("/api/v1/diagnose").json()["checks"]
         for word in ("hots", "nope"):
             self.assertTrue(any(word in c["message"] for c in checks if c["status"] == "warning"), checks)
