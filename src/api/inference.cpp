@@ -23,9 +23,6 @@ namespace {
 constexpr Duration kFirstPing = std::chrono::seconds(1);
 constexpr Duration kPing = std::chrono::seconds(5);
 constexpr Duration kDeathIsSeen = std::chrono::milliseconds(250);
-// An upstream may have to load its model before the first byte; one that is silent in the middle has hung.
-constexpr Duration kUpstreamFirstByte = std::chrono::minutes(10);
-constexpr Duration kUpstreamSilence = std::chrono::minutes(5);
 // The embeddings of a few thousand texts.
 constexpr std::size_t kLongestAnswer = std::size_t{256} << 20;
 
@@ -478,9 +475,7 @@ class Inference {
     exchange.take_body();     // it was copied: not held twice while the answer runs
     for (const http::Header& field : route->headers) forward.headers.set(field.name, field.value);
     lease.on_cut([interruption = forward.interruption] { interruption->interrupt(); });
-    auto response = co_await route->client->send(
-        std::move(forward),
-        {.connect = std::chrono::seconds(10), .first_byte = kUpstreamFirstByte, .silence = kUpstreamSilence});
+    auto response = co_await route->client->send(std::move(forward), route->timeouts);
     Result<void> answered;
     if (response && response->status() >= 400) {
       answered = co_await pass_refusal(exchange, *std::move(response), route->headers);

@@ -47,9 +47,18 @@ struct Roles {
 // Whether an upstream shares our devices; kAuto: by its host.
 enum class Location : std::uint8_t { kAuto, kLocal, kRemote };
 
+// How long a request waits for a server that is not ours.
+struct AnswerLimits {
+  Duration connect = std::chrono::seconds(10);     // name, connection and TLS together
+  Duration first_byte = std::chrono::minutes(10);  // it may have to load the model first
+  Duration silence = std::chrono::minutes(5);      // each stretch without a byte
+  bool operator==(const AnswerLimits&) const = default;
+};
+
 struct Ollama {
   std::string url = "http://127.0.0.1:11434";
   Location location = Location::kAuto;
+  AnswerLimits limits;
   bool operator==(const Ollama&) const = default;
 };
 
@@ -66,6 +75,7 @@ struct Provider {
   KeySource api_key;
   std::vector<std::string> models;  // empty: ask it
   Location location = Location::kAuto;
+  AnswerLimits limits;
   bool operator==(const Provider&) const = default;
 };
 
@@ -80,6 +90,7 @@ struct CommandEntry {
   std::string health;    // a path; empty: /health, else /v1/models
   int stop_signal = 15;  // SIGTERM
   Duration start_timeout = std::chrono::minutes(10);
+  AnswerLimits limits;
   bool operator==(const CommandEntry&) const = default;
 };
 

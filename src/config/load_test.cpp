@@ -127,7 +127,7 @@ model_folders: [~/models, /srv/models, more]
 roles: {knowledge: coder, translation: ollama_qwen:7b}
 ollama: {url: "http://10.0.0.5:11434/", location: remote}
 providers:
-  openai: {base_url: "https://api.openai.com/v1", api_key_env: OPENAI_API_KEY, models: gpt-4o-mini, location: remote}
+  openai: {base_url: "https://api.openai.com/v1", api_key_env: OPENAI_API_KEY, models: gpt-4o-mini, location: remote, first_byte_timeout: 90s}
   lab: {base_url: "http://lab:8000/v1", api_key_file: keys/lab}
 commands:
   vllm:
@@ -182,6 +182,8 @@ log: {level: debug, file: lm.log}
   EXPECT_EQ(config.ollama.url, "http://10.0.0.5:11434");
   EXPECT_EQ(config.ollama.location, Location::kRemote);
   EXPECT_THAT(config.providers.at("openai").models, ElementsAre("gpt-4o-mini"));
+  EXPECT_EQ(config.providers.at("openai").limits.first_byte, std::chrono::seconds(90));
+  EXPECT_EQ(config.providers.at("openai").limits.silence, std::chrono::minutes(5));
   EXPECT_EQ(config.providers.at("lab").api_key.file, "/etc/lm/keys/lab");
   EXPECT_THAT(config.commands.at("vllm").command, ElementsAre("vllm", "serve", "X"));
   EXPECT_EQ(config.commands.at("vllm").environment.at("A"), "1");

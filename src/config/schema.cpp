@@ -135,11 +135,29 @@ void add_models(std::vector<Key>& keys) {
           "Class of its requests that have no X-Priority: interactive, or batch, which waits longer."));
 }
 
+// The limits of the server at `path`, "ollama" or "providers.*".
+template <class Access>
+void add_answer_limits(std::vector<Key>& keys, const std::string& path, Access limits) {
+  const auto add = [&](const char* word, auto member, const char* help, const char* example) {
+    keys.push_back(key(
+        path + word, duration_type(std::chrono::milliseconds(1)),
+        [limits, member](auto& c, const std::string& name) -> auto& { return limits(c, name).*member; }, help,
+        example));
+  };
+  add(".connect_timeout", &AnswerLimits::connect, "How long a connection to it may take, TLS included.",
+      "10s");
+  add(".first_byte_timeout", &AnswerLimits::first_byte,
+      "How long it may take to begin its answer, loading its model included.", "10min");
+  add(".silence_timeout", &AnswerLimits::silence, "How long it may say nothing in the middle of an answer.",
+      "5min");
+}
+
 void add_upstreams(std::vector<Key>& keys) {
   const auto add = [&keys](Key key) { keys.push_back(std::move(key)); };
   add(key("ollama.url", url_type(), LM_AT(c.ollama.url), "Where Ollama listens."));
   add(key("ollama.location", location_type(), LM_AT(c.ollama.location),
           "Whether it shares this machine's devices: auto (by its address), local or remote."));
+  add_answer_limits(keys, "ollama", LM_AT(c.ollama.limits));
 
   add(key("providers.*.base_url", url_type(), LM_AT(c.providers.at(name).base_url),
           "Address of an OpenAI-compatible API.", "https://api.openai.com/v1"));
@@ -152,6 +170,7 @@ void add_upstreams(std::vector<Key>& keys) {
           "The models to offer; what it lists itself where it is not given.", "[gpt-4o-mini]"));
   add(key("providers.*.location", location_type(), LM_AT(c.providers.at(name).location),
           "Whether it shares this machine's devices: auto (by its address), local or remote."));
+  add_answer_limits(keys, "providers.*", LM_AT(c.providers.at(name).limits));
 
   add(key(
       "commands.*.command", texts_type("a program and its arguments, as a list"),
@@ -179,6 +198,7 @@ void add_upstreams(std::vector<Key>& keys) {
                             {"SIGKILL", SIGKILL}}),
           LM_AT(c.commands.at(name).stop_signal), "What ends it; SIGKILL follows after ten seconds.",
           "SIGTERM"));
+  add_answer_limits(keys, "commands.*", LM_AT(c.commands.at(name).limits));
 }
 
 void add_policy(std::vector<Key>& keys) {

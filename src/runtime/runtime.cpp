@@ -28,6 +28,7 @@
 #include "runtime/inventory.h"
 #include "runtime/memory_sampler.h"
 #include "runtime/remote_devices.h"
+#include "runtime/roles.h"
 #include "runtime/upstream_list.h"
 
 namespace lm::runtime {
@@ -334,8 +335,10 @@ struct Runtime::Impl {
     for (const Device& device : devices) here.push_back(device.id.str());
     for (const auto& [name, entry] : config.devices) {
       if (std::ranges::find(here, name) != here.end()) continue;
+      const std::string key = fmt::format("devices.{}", name);
+      if (std::ranges::find(loaded.warnings, key, &config::Warning::key) != loaded.warnings.end()) continue;
       const auto meant = config::nearest(name, here);
-      warnings.push_back(fmt::format("devices.{}: this machine has no such device{}; it has {}", name,
+      warnings.push_back(fmt::format("{}: this machine has no such device{}; it has {}", key,
                                      meant ? fmt::format(" (did you mean {}?)", *meant) : std::string(),
                                      fmt::join(here, ", ")));
     }
@@ -487,29 +490,21 @@ struct Runtime::Impl {
     std::vector<Catalog::Unseen> unseen;
     for (const auto& trouble : upstreams ? upstreams->troubles() : std::vector<backend::Upstreams::Trouble>())
       if (trouble.offers_nothing) unseen.push_back({trouble.upstream, trouble.error.message});
-    catalog = Catalog(models, roles, unseen);
-    // A role may name a model of an upstream; it has none while that was never seen.
-    std::map<std::string, ModelId> all_roles = roles;
-    std::vector<std::string> lost;
-    const config::Roles& wished = loaded.config.roles;
-    for (const auto& [role, name] : {std::pair<const char*, const std::string&>{"chat", wished.chat},
-                                     {"knowledge", wished.knowledge},
-                                     {"translation", wished.translation},
-                                     {"embedding", wished.embedding}}) {
-      if (name.empty() || roles.contains(role)) continue;
-      const auto id = catalog.resolve(name);
-      if (id) {
-        all_roles.emplace(role, *id);
-      } else if (id.error().reason != "upstream_unreachable" &&
-                 (upstreams || name.find_first_of("/:_") == std::string::npos)) {
-        lost.push_back(fmt::format("roles.{}: {}", role, id.error().message));
-      }
-    }
-    for (const std::string& warning : lost)
+    AssignedRoles all = assign_roles(roles, loaded.config.roles, Catalog(models, roles, unseen),
+                                     /*upstreams_listed=*/upstreams != nullptr);
+    for (const std::string& warning : all.warnings)
       if (std::ranges::find(role_warnings, warning) == role_warnings.end()) log::warning("{}", warning);
-    role_warnings = std::move(lost);
-    if (all_roles.size() > roles.size()) catalog = Catalog(models, std::move(all_roles), unseen);
+    role_warnings = std::move(all.warnings);
+    catalog = Catalog(models, std::move(all.models), std::move(unseen), std::move(all.lost));
     loop.post(ModelsChanged{std::move(models), upstreams ? upstreams->upstreams() : std::vector<Upstream>()});
+  }
+
+  config::AnswerLimits answer_limits(const std::string& upstream) const {
+    const config::Config& config = loaded.config;
+    if (const auto it = config.providers.find(upstream); it != config.providers.end())
+      return it->second.limits;
+    if (const auto it = config.commands.find(upstream); it != config.commands.end()) return it->second.limits;
+    return config.ollama.limits;
   }
 
   std::vector<std::string> all_warnings() const {
@@ -699,10 +694,13 @@ std::optional<UpstreamRoute> Runtime::upstream(const ModelId& id) const {
   const auto server = impl_->upstreams->find(model->remote->upstream);
   if (!server) return std::nullopt;
   impl_->upstreams->touch(model->remote->upstream);
-  return UpstreamRoute{.client = server->client(),
-                       .prefix = server->api_prefix(),
-                       .headers = server->headers(),
-                       .name = model->remote->name};
+  const config::AnswerLimits limits = impl_->answer_limits(model->remote->upstream.str());
+  return UpstreamRoute{
+      .client = server->client(),
+      .prefix = server->api_prefix(),
+      .headers = server->headers(),
+      .name = model->remote->name,
+      .timeouts = {.connect = limits.connect, .first_byte = limits.first_byte, .silence = limits.silence}};
 }
 std::optional<backend::WorkerReport> Runtime::report(InstanceId instance) const {
   return impl_->workers->report(instance);

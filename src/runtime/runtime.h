@@ -54,6 +54,7 @@ struct UpstreamRoute {
   std::string prefix;                    // goes before "/chat/completions"
   http::Headers headers;                 // its key
   std::string name;                      // what it calls the model
+  http::Timeouts timeouts;               // of a request for an answer
 };
 
 // One thread. Created, started, used, stopped; stop() must have returned before it is destroyed.

@@ -158,6 +158,17 @@ class Liars(DaemonTest):
                     self.ollama.lie()
         self.assertEqual(self.daemon.chat("qwen-a").status, 200)
 
+    def test_one_that_never_begins_its_answer(self):
+        config = CONFIG.format(url=self.ollama.url).replace("ollama: {", "ollama: {first_byte_timeout: 300ms, ")
+        self.daemon.config.write_text(config)
+        self.daemon.signal(signal.SIGHUP)
+        self.log.wait("config")
+        self.ollama.lie(silent=True, on=["/v1/chat/completions"])
+        answer = self.daemon.chat("qwen-a")
+        self.assertEqual((answer.status, answer.error()["code"]), (504, "first_byte_timeout"), answer)
+        with contextlib.closing(self.daemon.chat_stream("qwen-a")) as stream:
+            self.assertNotEqual(stream.status, 200)
+
     def test_one_that_says_nothing(self):
         self.ollama.lie(silent=True)
         self.refused()
