@@ -44,7 +44,8 @@ std::unexpected<Error> refuse(lm::Error error) {
 }
 
 // What the daemon will be given, read here first: its problems are told before anything is started.
-lm::Result<lm::config::Loaded> read_configuration(const Options& options) {
+// One of our own finds its file by itself where none is named; so do we.
+lm::Result<lm::config::Loaded> read_configuration(const Options& options, bool own_daemon) {
   const auto here = std::filesystem::current_path();
   if (!options.configuration.empty()) {
     return lm::config::load(
@@ -53,9 +54,10 @@ lm::Result<lm::config::Loaded> read_configuration(const Options& options) {
          .environment = lm::config::process_environment(),
          .working_folder = here});
   }
-  if (options.configuration_file.empty()) return lm::config::Loaded();
-  LM_TRY(auto sources,
-         lm::config::find_sources(options.configuration_file, here, lm::config::process_environment()));
+  std::optional<std::filesystem::path> file;
+  if (!options.configuration_file.empty()) file = options.configuration_file;
+  if (!file && !own_daemon) return lm::config::Loaded();
+  LM_TRY(auto sources, lm::config::find_sources(file, here, lm::config::process_environment()));
   return lm::config::load(sources);
 }
 
@@ -72,7 +74,8 @@ bool is_called_any(const ModelInfo& model, const std::vector<std::string>& names
 }  // namespace
 
 Result<std::shared_ptr<Client::Session>> Client::Session::open(const Options& options) {
-  auto loaded = read_configuration(options);
+  std::string url = options.url.empty() ? variable("LLM_MANAGER_URL") : options.url;
+  auto loaded = read_configuration(options, url.empty());
   if (!loaded) return refuse(std::move(loaded).error());
   // What a forked child has of it is left alone: taking it apart would reach into the parent's epoll.
   std::shared_ptr<Session> session(new Session, [](Session* one) {
@@ -93,7 +96,6 @@ Result<std::shared_ptr<Client::Session>> Client::Session::open(const Options& op
   session->api_key_ = options.api_key.empty() ? variable("LLM_MANAGER_API_KEY") : options.api_key;
   session->client_name_ =
       options.client_name.empty() ? std::string(program_invocation_short_name) : options.client_name;
-  std::string url = options.url.empty() ? variable("LLM_MANAGER_URL") : options.url;
   if (url.empty()) {
     auto program = lm::client::find_program(options.program);
     if (!program) return refuse(std::move(program).error());
