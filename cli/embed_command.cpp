@@ -5,8 +5,8 @@
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
-#include <boost/json/serialize.hpp>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "cli/answer.h"
 #include "cli/commands.h"
@@ -39,6 +39,13 @@ Error unusable(std::string message, std::string reason) {
           .reason = std::move(reason),
           .fields = {},
           .retry_after = {}};
+}
+
+// As people and other programs write numbers: 0.5 rather than 5E-1.
+std::string row(const boost::json::array& vector) {
+  std::vector<double> numbers;
+  for (const auto& number : vector) numbers.push_back(number.is_number() ? number.to_number<double>() : 0);
+  return fmt::format("[{}]", fmt::join(numbers, ","));
 }
 
 }  // namespace
@@ -78,7 +85,7 @@ ExitCode run(Context& context, const EmbedOptions& options) {
       return context.report(unusable("the daemon answered without a vector for each text", "bad_answer"));
     // A file gets every number, a person the beginning.
     if (!context.out().is_terminal) {
-      context.out().line(boost::json::serialize(*vector));
+      context.out().line(row(*vector));
       continue;
     }
     std::string numbers;

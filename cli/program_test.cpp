@@ -599,7 +599,7 @@ TEST(Program, EmbedPrintsAVectorALine) {
   FakeDaemon daemon;
   const std::string body = R"({"data":[{"embedding":[0.5,-0.25]},{"embedding":[1.5,2.5]}]})";
   daemon.answer("/v1/embeddings", body);
-  EXPECT_EQ(ran(daemon, {"embed", "minilm", "one text", "another"}).out, "[5E-1,-2.5E-1]\n[1.5E0,2.5E0]\n");
+  EXPECT_EQ(ran(daemon, {"embed", "minilm", "one text", "another"}).out, "[0.5,-0.25]\n[1.5,2.5]\n");
   EXPECT_EQ(daemon.last().body, R"({"model":"minilm","input":["one text","another"]})");
   EXPECT_EQ(ran(daemon, {"embed", "-"}, {.input = "one\r\n\ntwo"}).code, 0);
   EXPECT_EQ(daemon.last().body, R"({"model":"embedding","input":["one","two"]})");
