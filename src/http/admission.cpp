@@ -146,6 +146,7 @@ std::expected<Visitor, Refusal> Admission::identify(const Request& request) cons
                   "foreign_origin"));
     }
     visitor.headers.add("Access-Control-Allow-Origin", *origin);
+    visitor.headers.add("Access-Control-Expose-Headers", "*");  // what its program may read of an answer
     visitor.headers.add("Vary", "Origin");
     if (request.method == Method::kOptions && request.headers.has("Access-Control-Request-Method")) {
       Response answer{.status = 204, .headers = {}, .body = {}};

@@ -170,6 +170,7 @@ TEST(Admission, IsEnforcedByTheServer) {
       client.ask("GET /hello HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:3000\r\n\r\n");
   EXPECT_EQ(good.body, "hello");
   EXPECT_TRUE(good.has("Access-Control-Allow-Origin: http://localhost:3000\r\n")) << good.head;
+  EXPECT_TRUE(good.has("Access-Control-Expose-Headers: *\r\n")) << good.head;
   const auto preflight = client.ask(
       "OPTIONS /hello HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:3000\r\n"
       "Access-Control-Request-Method: POST\r\n\r\n");
