@@ -263,12 +263,13 @@ inline double play_saturation(Dice& dice, const Square& square, std::uint64_t ev
   settings.scheduling.drain = sec(dice.real(0, 2));
   Traffic traffic(dice, square, settings, defect);
   World& world = traffic.world;
-  // A client asks again once it has its answer: none of the models is ever without somebody who waits.
+  // A client asks again as good as at once when it has its answer: none of the models is ever without
+  // somebody who waits, however short its answers are.
   std::function<void(std::string)> ask;
   std::function<void(std::string, RequestId)> look = [&](const std::string& model, RequestId id) {
     const RequestFate fate = world.fate(id);
     if (fate != RequestFate::kWaiting && fate != RequestFate::kGranted) return ask(model);
-    world.after(ms(200), [&look, model, id] { look(model, id); });
+    world.after(sec(traffic.mean / 50), [&look, model, id] { look(model, id); });
   };
   ask = [&](const std::string& model) {
     if (world.steps() >= events) return;
