@@ -1,6 +1,7 @@
 // Random worlds, one for each seed: which seeds, what the dice say, and how one is played again.
 //   LLM_MANAGER_SEED        first seed (else from the time; always printed)
 //   LLM_MANAGER_SIM_SEEDS   worlds        LLM_MANAGER_SIM_EVENTS   events in each
+//   LLM_MANAGER_SIM_TIMES   so many times as many worlds as otherwise
 //   LLM_MANAGER_TRACE=1     every event and command as text
 #pragma once
 
@@ -44,11 +45,20 @@ inline void on_abort(int) {
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, replay, std::strlen(replay));
 }
 
+// So many worlds; a twentieth of them where a sanitizer watches.
+constexpr std::uint64_t worlds(std::uint64_t n) {
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+  return n / 20;
+#else
+  return n;
+#endif
+}
+
 // Runs `world` for each seed until one fails.
 inline void for_each_seed(
     std::uint64_t seeds, std::uint64_t events,
     const std::function<std::uint64_t(std::uint64_t seed, std::uint64_t events)>& world) {
-  seeds = from_environment("LLM_MANAGER_SIM_SEEDS", seeds);
+  seeds = from_environment("LLM_MANAGER_SIM_SEEDS", seeds * from_environment("LLM_MANAGER_SIM_TIMES", 1));
   events = from_environment("LLM_MANAGER_SIM_EVENTS", events);
   std::signal(SIGABRT, on_abort);
   const std::string name = ::testing::UnitTest::GetInstance()->current_test_info()->name();
@@ -66,7 +76,7 @@ inline void for_each_seed(
   }
   std::signal(SIGABRT, SIG_DFL);
   const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-  fmt::print("seed {}, {} worlds, {} events, {:.0f} events/s\n", first_seed(), seeds, steps,
+  fmt::print("seed {}, {} worlds, {} events in {:.2f} s, {:.0f} events/s\n", first_seed(), seeds, steps, took,
              static_cast<double>(steps) / std::max(took, 1e-9));
 }
 

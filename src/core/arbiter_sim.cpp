@@ -424,16 +424,20 @@ class RandomWorld {
   double pace_ = 1;
 };
 
+// What release CI plays of these, with a thousand events each.
+constexpr std::uint64_t kLiars = 5000, kPlain = 3000, kHonest = 2000;
+static_assert(kLiars + kPlain + kHonest == 10'000);
+
 // The same with upstreams that keep their memory, fall silent, take the devices by themselves and lie.
 TEST(ArbiterSim, WorldsOfLiars) {
-  for_each_seed(150, 1000, [](std::uint64_t seed, std::uint64_t events) {
+  for_each_seed(worlds(kLiars), 1000, [](std::uint64_t seed, std::uint64_t events) {
     RandomWorld world(seed, {.upstreams = true});
     return world.play(events);
   });
 }
 
 TEST(ArbiterSim, RandomWorlds) {
-  for_each_seed(150, 1000, [](std::uint64_t seed, std::uint64_t events) {
+  for_each_seed(worlds(kPlain), 1000, [](std::uint64_t seed, std::uint64_t events) {
     RandomWorld world(seed, {});
     return world.play(events);
   });
@@ -442,7 +446,7 @@ TEST(ArbiterSim, RandomWorlds) {
 // Where predictions are true and nobody else takes memory, no load ever runs out of it: room is proved free
 // before it is promised again.
 TEST(ArbiterSim, HonestWorldsNeverRunOutOfMemory) {
-  for_each_seed(50, 1000, [](std::uint64_t seed, std::uint64_t events) {
+  for_each_seed(worlds(kHonest), 1000, [](std::uint64_t seed, std::uint64_t events) {
     RandomWorld world(
         seed, {.wrong_predictions = false, .faults = false, .strangers = false, .administrators = false});
     const std::uint64_t steps = world.play(events);

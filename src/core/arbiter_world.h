@@ -88,6 +88,7 @@ struct Request {
   TimePoint answered;  // granted for the first time, or rejected
   InstanceId instance;
   TimePoint waiting_since;  // arrived, or was preempted
+  TimePoint deadline;       // of this wait
   TimePoint granted_at;
   bool began = false;  // its answer, of this grant
   Duration longest_wait{};
@@ -117,7 +118,9 @@ struct Worker {
   DeviceBytes held;
   std::vector<LayerShare> shares;
   ReleaseFate release = ReleaseFate::kClean;
-  TimePoint free_at;  // after its end
+  TimePoint ended_at;
+  TimePoint free_at;      // after its end
+  bool measured = false;  // what it left was looked at
 };
 
 class World {
@@ -222,7 +225,8 @@ class World {
                      .service = service,
                      .preemptible = preemptible,
                      .arrived = now_,
-                     .waiting_since = now_};
+                     .waiting_since = now_,
+                     .deadline = now_ + deadline.value_or(longest_wait(priority))};
     waiting_[{ModelId(model), priority}].insert(id);
     std::optional<TimePoint> until;
     if (deadline) until = now_ + *deadline;
@@ -449,12 +453,15 @@ class World {
   // Sees every event and every command; for whoever compares them with others'.
   std::function<void(const Event&, TimePoint)> on_event;
   std::function<void(const Command&, TimePoint)> on_command;
+  // What an arbiter with a defect would have said instead; for tests of the checks.
+  std::function<void(Commands&)> tamper;
 
   void tell(const Event& event) {
     ++steps_;
     if (on_event) on_event(event, now_);
     if (trace_) trace(now_, event);
-    const Commands commands = arbiter_.step(event, now_);
+    Commands commands = arbiter_.step(event, now_);
+    if (tamper) tamper(commands);
     for (const Command& command : commands) {
       if (trace_) trace(now_, command);
       if (on_command) on_command(command, now_);
@@ -471,6 +478,11 @@ class World {
     std::function<void()> what;
     bool operator<(const Item& other) const { return std::pair(at, seq) > std::pair(other.at, other.seq); }
   };
+
+  Duration longest_wait(PriorityClass priority) const {
+    const Settings::Scheduling& s = settings_.scheduling;
+    return priority == PriorityClass::kInteractive ? s.wait_interactive : s.wait_batch;
+  }
 
   JobId new_job() {
     const JobId id(++last_job_);
@@ -499,6 +511,7 @@ class World {
   void end_worker(InstanceId id, std::string how, std::optional<Error> error = {}) {
     Worker& worker = workers_.at(id);
     worker.alive = false;
+    worker.ended_at = now_;
     Truth& truth = truths_.at(worker.model);
     worker.free_at = now_ + truth.release_delay;
     if (!truth.releases.empty()) {
@@ -615,6 +628,7 @@ class World {
     Worker& worker = workers_[c.instance];
     worker = {.instance = c.instance, .generation = c.generation, .model = c.model, .pid = ++last_pid_};
     worker.shares = c.options.shares;
+    promise(c.instance, c.reservation);
     const InstanceId id = c.instance;
     after(ms(1), [this, id] {
       if (const Worker* w = alive(id)) tell(WorkerTaken{id, w->generation, w->pid});
@@ -644,6 +658,9 @@ class World {
       }
       w->held = takes;
       w->ready = true;
+      // What turned out to be too much may be promised to others.
+      for (const auto& [device, bytes] : DeviceBytes(promised_[id]))
+        promised_[id].set(device, std::min(bytes, takes.on(device)));
       tell(LoadSucceeded{id, w->generation, w->held, Bytes(), t.slots, 4096, now_ - began});
     });
   }
@@ -659,6 +676,26 @@ class World {
     after(std::min(truth.stop_time, c.grace), [this, id = c.instance] {
       if (alive(id) != nullptr) end_worker(id, "exited with 0");
     });
+  }
+
+  void promise(InstanceId id, const DeviceBytes& reservation) {
+    promised_[id] = reservation;
+    DeviceBytes sum;
+    for (const auto& [instance, bytes] : promised_) sum += bytes;
+    for (const Device& device : devices_)
+      EXPECT_LE(sum.on(device.id), device.capacity) << "no more is promised than there is";
+  }
+
+  void carry_out(const BeginDrain& c) { closed_.insert(c.instance); }
+
+  void carry_out(const PublishState& c) {
+    if (c.state != InstanceState::kAbsent && c.state != InstanceState::kFailed) return;
+    closed_.erase(c.instance);
+    if (promised_.erase(c.instance) == 0) return;
+    const Worker& worker = workers_.at(c.instance);
+    EXPECT_FALSE(worker.alive) << "what still runs is not told to be gone";
+    EXPECT_TRUE(worker.measured || now_ >= worker.ended_at + settings_.limits.release_cap)
+        << "memory is told to be free only once it was measured";
   }
 
   void measure_upstream(const MeasureRelease& c) {
@@ -678,7 +715,7 @@ class World {
     const Worker& worker = workers_.at(c.instance);
     if (worker.release == ReleaseFate::kUnanswered) return;
     at(std::max(now_ + ms(1), c.not_before), [this, c] {
-      const Worker& w = workers_.at(c.instance);
+      Worker& w = workers_.at(c.instance);
       if (int& failing = truths_.at(w.model).failed_measurements; failing > 0) {
         --failing;
         return tell(
@@ -691,6 +728,7 @@ class World {
       }
       for (const Device& device : devices_)
         e.devices.push_back({device.id, device.capacity, physically_free(device.id), {}, true});
+      w.measured = true;
       tell(e);
     });
   }
@@ -735,6 +773,8 @@ class World {
     if (r.service) r.service = std::max(Duration(), *r.service - (now_ - r.granted_at));
     r.fate = RequestFate::kWaiting;
     r.waiting_since = now_;
+    r.deadline =
+        now_ + std::max(longest_wait(PriorityClass::kInteractive), longest_wait(PriorityClass::kBatch));
     ++r.preemptions;
     waiting_[{r.model, r.priority}].insert(id);
     tell(RequestPreempted{id});
@@ -752,8 +792,10 @@ class World {
       EXPECT_TRUE(worker != nullptr && worker->ready && worker->model == r.model)
           << "only the ready are granted";
     }
+    EXPECT_FALSE(closed_.contains(c.instance)) << "a victim takes no new request";
     auto& queue = waiting_[{r.model, r.priority}];
-    EXPECT_EQ(*queue.begin(), c.request) << "first come, first served within model and class";
+    EXPECT_TRUE(!queue.empty() && *queue.begin() == c.request)
+        << "first come, first served within model and class: request " << c.request.value();
     queue.erase(c.request);
     r.fate = RequestFate::kGranted;
     if (r.grants++ == 0) r.answered = now_;
@@ -821,6 +863,8 @@ class World {
   std::map<UpstreamId, UpstreamTruth> upstreams_;
   std::set<UpstreamId> listed_out_;
   std::map<InstanceId, Worker> workers_;
+  std::map<InstanceId, DeviceBytes> promised_;  // to workers, from the order to load to the proof of release
+  std::set<InstanceId> closed_;                 // instances whose gate was closed
   std::map<RequestId, Request> requests_;
   std::map<std::pair<ModelId, PriorityClass>, std::set<RequestId>> waiting_;
   std::map<JobId, Job> jobs_;

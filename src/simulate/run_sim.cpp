@@ -280,7 +280,8 @@ Case random_case(std::uint64_t seed) {
 // than it has slots.
 TEST(RunSim, HoldsForAnyMachine) {
   const std::uint64_t first = from_environment("LLM_MANAGER_SEED", 1);
-  const std::uint64_t seeds = from_environment("LLM_MANAGER_SIM_SEEDS", 60);
+  const std::uint64_t seeds =
+      from_environment("LLM_MANAGER_SIM_SEEDS", 60 * from_environment("LLM_MANAGER_SIM_TIMES", 1));
   for (std::uint64_t seed = first; seed < first + seeds; ++seed) {
     const Case made = random_case(seed);
     SCOPED_TRACE(
