@@ -27,12 +27,15 @@ export interface Instance {
   held_bytes: Record<string, number>;
   expires_in_s: number | null;
   retry_in_s: number | null;
+  context_train: number | null;
+  memory: Record<string, { weights: number; mapped: number; context: number; compute: number }> | null;
 }
 
 export interface Model {
   id: string;
   kind: "generation" | "embedding" | "rerank";
   family: "local" | "ollama" | "openai";
+  aliases: string[];
   roles: string[];
   state: State;
   detail: string;
@@ -128,6 +131,21 @@ export interface Decision {
   why: string;
 }
 
+export interface Situation {
+  state: State;
+  detail: string;
+  waiting: number;
+  expected_wait: ExpectedWait | null;
+  why: string;
+}
+
+export interface Plan {
+  verdict: "fits" | "fits_after_others" | "does_not_fit";
+  source: "predicted" | "measured";
+  needed: number;
+  evicts: string[];
+}
+
 export interface Pull {
   id: number;
   source: string;
@@ -154,6 +172,17 @@ export interface System {
   config_file: string;
   listening: string[];
   warnings: string[];
+}
+
+export interface Setting {
+  key: string;
+  meaning: string;
+  type: string;
+  value: string | null;
+  otherwise: string | null;
+  written: boolean;
+  line: number;
+  restart: boolean;
 }
 
 export interface Check {

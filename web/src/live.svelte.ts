@@ -43,6 +43,9 @@ class Live {
   samples = $state.raw<Sample[]>([]);
   marks = $state.raw<Mark[]>([]);
 
+  // How often the daemon has read its configuration since the page was opened.
+  reloads = $state(0);
+
   connection = $state<"connecting" | "open" | "lost" | "locked">("connecting");
   // Once everything has been asked for: before that, empty lists mean nothing.
   known = $state(false);
@@ -157,6 +160,9 @@ class Live {
       case "switch":
         this.switching = ["done", "failed", "cancelled"].includes(news.stage) ? null : news;
         if (!this.switching) this.switches = [news, ...this.switches.filter((each) => each.id !== news.id)].slice(0, kKept);
+        break;
+      case "config":
+        ++this.reloads;
         break;
       case "pull":
         this.#pulled(news);
