@@ -2,7 +2,7 @@
 # check_dashboard.sh FOLDER: the types of the dashboard's source, looked at in FOLDER with what its lock file pins for that.
 set -euo pipefail
 web=$(cd "$(dirname "$0")/../../web" && pwd)
-folder=$1
+folder=$(realpath -m "$1")
 mkdir -p "$folder"
 find "$folder" -mindepth 1 -maxdepth 1 ! -name node_modules -exec rm -rf {} +
 (cd "$web" && find . \( -name node_modules -o -name dist \) -prune -o -type f -print0 | xargs -0 cp --parents -t "$folder")
