@@ -14,6 +14,9 @@ debian_packages=(
 # What the Python module is built with and tested with (scripts/bootstrap --python).
 python_packages=(python3-dev python3-numpy python3-yaml)
 
+# What the dashboard is looked at with (scripts/bootstrap --browser): a browser, and letters of the three languages.
+browser_packages=(chromium fonts-dejavu-core fonts-wqy-microhei)
+
 missing_packages() {
   local package
   for package in "$@"; do

@@ -10,6 +10,7 @@
 #include "api/event_relay.h"
 #include "api/json_body.h"
 #include "api/views.h"
+#include "config/settings.h"
 #include "http/sse.h"
 
 namespace lm::api {
@@ -310,11 +311,40 @@ class Administration {
                                     {"warnings", json::value_from(runtime_.warnings())}});
   }
 
+  // What the configuration comes to. For administrators: it tells how the machine is guarded.
+  Task<> settings(http::Exchange& exchange) {
+    json::array all;
+    for (const config::Setting& one : config::settings(runtime_.config())) {
+      const auto or_null = [](const std::string& yaml) -> json::value {
+        if (yaml.empty()) return nullptr;
+        return json::value_from(yaml);
+      };
+      all.push_back({{"key", one.key},
+                     {"meaning", one.meaning},
+                     {"type", one.type},
+                     {"value", or_null(one.value)},
+                     {"otherwise", or_null(one.otherwise)},
+                     {"written", one.is_written},
+                     {"line", one.line},
+                     {"restart", one.restart}});
+    }
+    co_await answer_json(exchange, {{"file", runtime_.config().file.string()}, {"settings", std::move(all)}});
+  }
+
   Task<> diagnose(http::Exchange& exchange) {
     json::array checks;
     for (const Check& check : api::diagnose(find_out(runtime_))) {
       checks.push_back(
           {{"name", check.name}, {"status", check.status}, {"message", check.message}, {"fix", check.fix}});
+    }
+    if (facts_.has_dashboard) {
+      checks.push_back(
+          {{"name", "dashboard"}, {"status", "ok"}, {"message", "it is in the program, at /"}, {"fix", ""}});
+    } else {
+      checks.push_back({{"name", "dashboard"},
+                        {"status", "warning"},
+                        {"message", "this program was built without it"},
+                        {"fix", "scripts/bootstrap builds both, with a network to npm's registry"}});
     }
     co_await answer_json(exchange, {{"checks", std::move(checks)}});
   }
@@ -491,6 +521,7 @@ void add_manager_routes(http::Router& router, runtime::Runtime& runtime, const D
   add(kGet, "/api/v1/events", &Administration::events, kUser);
   add(kGet, "/api/v1/explain", &Administration::explain, kUser);
   add(kGet, "/api/v1/system", &Administration::system, kUser);
+  add(kGet, "/api/v1/settings", &Administration::settings, kAdmin);
   add(kGet, "/api/v1/diagnose", &Administration::diagnose, kUser);
   router.add(
       kPost, "/api/v1/models/pin",

@@ -14,6 +14,7 @@ struct DaemonFacts {
   std::string version;
   std::vector<std::string> listening;
   TimePoint started_at;
+  bool has_dashboard = false;
 };
 
 // A switch that has ended as GET /api/v1/switches tells it: JSON.

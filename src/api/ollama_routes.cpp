@@ -122,13 +122,6 @@ class Ollama {
     co_await answer_json(exchange, {{"version", kApiVersion}, {"llm_manager", facts_.version}});
   }
 
-  // What clients look for before they say anything.
-  Task<> greet(http::Exchange& exchange) {
-    co_await exchange.respond({.status = 200,
-                               .headers = {{"Content-Type", "text/plain; charset=utf-8"}},
-                               .body = "Ollama is running"});
-  }
-
   Task<> show(http::Exchange& exchange) {
     const auto known = model_in(exchange.request());
     if (!known) co_return co_await answer_error(exchange, known.error());
@@ -396,7 +389,6 @@ void add_ollama_routes(http::Router& router, runtime::Runtime& runtime, const Da
     router.add(kPost, path_of(call),
                [ollama, call](http::Exchange& exchange) { return ollama->answer(exchange, call); });
   }
-  add(kGet, "/", &Ollama::greet, http::Principal::kNone);
   add(kGet, "/api/tags", &Ollama::tags, kUser);
   add(kGet, "/api/ps", &Ollama::ps, kUser);
   add(kGet, "/api/version", &Ollama::version, kUser);

@@ -10,9 +10,11 @@
 #include <fmt/format.h>
 
 #include "api/error_shape.h"
+#include "api/front_door.h"
 #include "api/inference.h"
 #include "api/manager_routes.h"
 #include "api/ollama_routes.h"
+#include "app/dashboard.h"
 #include "app/next_steps.h"
 #include "app/version.h"
 #include "base/latch.h"
@@ -185,6 +187,7 @@ class Daemon {
   Result<void> open_doors() {
     const config::Config& config = runtime_.config().config;
     http::Router router;
+    api::add_front_door(router, dashboard());
     api::add_inference_routes(router, runtime_);
     api::add_manager_routes(router, runtime_, facts_);
     api::add_ollama_routes(router, runtime_, facts_);
@@ -201,6 +204,7 @@ class Daemon {
       log::debug("code that only the start needed stays in memory: {}", released.error().message);
     fmt::print("listening on {}\n", listening);
     if (!is_private()) fmt::print("\n{}", next_steps(listening, runtime_.catalog()));
+    if (!is_private() && facts_.has_dashboard) fmt::print("Or in a browser: {}/\n", listening);
     std::fflush(stdout);
     if (is_private()) silence_standard_error();
     return {};
@@ -273,7 +277,10 @@ class Daemon {
   std::filesystem::path socket_;  // of a private daemon
   bool orphaned_ = false;
   runtime::Runtime runtime_;
-  api::DaemonFacts facts_{.version = std::string(version()), .listening = {}, .started_at = {}};
+  api::DaemonFacts facts_{.version = std::string(version()),
+                          .listening = {},
+                          .started_at = {},
+                          .has_dashboard = !dashboard().empty()};
   std::optional<http::Server> server_;
   std::optional<os::Lifeline> lifeline_;
 };

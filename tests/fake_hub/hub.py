@@ -10,12 +10,14 @@
 Misbehaviour comes from a Trouble, each of whose chances is asked at every request for content, by a seeded
 generator. What was sent is counted per content, chunk by chunk, in `Hub.sent`.
 """
+import argparse
 import collections
 import contextlib
 import dataclasses
 import hashlib
 import http.server
 import json
+import pathlib
 import random
 import re
 import socket
@@ -342,8 +344,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.flush()
 
 
-if __name__ == "__main__":
-    hub = Hub()
-    hub.add("owner/tiny-GGUF", {"tiny-Q4_K_M.gguf": bytes(5_000_000)})
-    print(hub.url, flush=True)
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repository", default="owner/tiny-GGUF")
+    parser.add_argument("--file", help="the repository's one file; without it, zeros by the name tiny-Q4_K_M.gguf")
+    parser.add_argument("--rate", type=int, default=0, help="bytes a second and connection")
+    given = parser.parse_args()
+    files = {"tiny-Q4_K_M.gguf": bytes(5_000_000)}
+    if given.file:
+        path = pathlib.Path(given.file)
+        files = {path.name: path.read_bytes()}
+    hub = Hub(Trouble(rate=given.rate))
+    hub.add(given.repository, files)
+    print(f"listening on {hub.url}", flush=True)
     hub.thread.join()
+
+
+if __name__ == "__main__":
+    main()

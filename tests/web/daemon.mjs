@@ -31,8 +31,8 @@ export async function listening(child) {
   return undefined;
 }
 
-// TinyLlama as `model` and a small embedding model, with the real engine.
-export async function startDaemon(configuration) {
+// TinyLlama as `model` and a small embedding model, with the real engine. `environment`: more of it for the daemon.
+export async function startDaemon(configuration, environment = {}) {
   const llama = modelFile("models", /tinyllama.*\.gguf$/);
   const folder = mkdtempSync(path.join(tmpdir(), "lm-web-"));
   const log = path.join(folder, "stderr.log");
@@ -40,23 +40,35 @@ export async function startDaemon(configuration) {
   symlinkSync(llama, path.join(folder, "models", path.basename(llama)));
   symlinkSync(modelFile("models-test", /^tiny-embed\.gguf$/), path.join(folder, "models", "tiny-embed.gguf"));
   writeFileSync(path.join(folder, "llm_config.yaml"), configuration);
-  const child = spawn(
-    program("LLM_MANAGER"),
-    ["serve", "--config", path.join(folder, "llm_config.yaml"), "--data", path.join(folder, "data"),
-      "--models", path.join(folder, "models"), "--listen", "127.0.0.1:0"],
-    { stdio: ["ignore", "pipe", openSync(log, "a")],
-      env: { PATH: process.env.PATH, HOME: folder, LLM_MANAGER_WORKER: program("LLM_MANAGER_REAL_WORKER") } });
-  const base = await listening(child);
-  assert.ok(base, `the daemon did not start: ${readFileSync(log, "utf8")}`);
+  let child;
+  async function launch(address) {
+    child = spawn(
+      program("LLM_MANAGER"),
+      ["serve", "--config", path.join(folder, "llm_config.yaml"), "--data", path.join(folder, "data"),
+        "--models", path.join(folder, "models"), "--listen", address],
+      { stdio: ["ignore", "pipe", openSync(log, "a")],
+        env: { PATH: process.env.PATH, HOME: folder, LLM_MANAGER_WORKER: program("LLM_MANAGER_REAL_WORKER"), ...environment } });
+    const base = await listening(child);
+    assert.ok(base, `the daemon did not start: ${readFileSync(log, "utf8")}`);
+    return base;
+  }
+  async function end() {
+    const ended = new Promise((resolve) => child.once("exit", (code) => resolve(code)));
+    child.kill("SIGTERM");
+    const code = await ended;
+    if (code !== 0) console.log(readFileSync(log, "utf8"));
+    assert.equal(code, 0);
+  }
+  const base = await launch("127.0.0.1:0");
   return {
     base,
     model: path.basename(llama, ".gguf"),
+    pid: () => child.pid,
+    // Down until `again`, which is at the same address.
+    down: end,
+    again: () => launch(new URL(base).host),
     async stop() {
-      const ended = new Promise((resolve) => child.once("exit", (code) => resolve(code)));
-      child.kill("SIGTERM");
-      const code = await ended;
-      if (code !== 0) console.log(readFileSync(log, "utf8"));
-      assert.equal(code, 0);
+      await end();
       rmSync(folder, { recursive: true });
     },
   };

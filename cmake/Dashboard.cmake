@@ -1,0 +1,46 @@
+# Makes a source file that has the dashboard's files in it: cmake -D FROM=folder -D TO=file.cpp -P Dashboard.cmake
+# FROM is what scripts/bootstrap made of web/: files packed by gzip, named as they are asked for. Empty: no files.
+file(GLOB_RECURSE packed RELATIVE ${FROM} ${FROM}/*.gz)
+list(SORT packed)
+
+set(types_html "text/html; charset=utf-8")
+set(types_js "text/javascript; charset=utf-8")
+set(types_css "text/css; charset=utf-8")
+set(types_svg "image/svg+xml")
+
+set(bytes "")
+set(names "")
+set(rows "")
+set(number 0)
+foreach(file IN LISTS packed)
+  string(REGEX REPLACE "\\.gz$" "" path ${file})
+  string(REGEX MATCH "[a-z]+$" extension ${path})
+  if(NOT DEFINED types_${extension})
+    message(FATAL_ERROR "cmake/Dashboard.cmake knows no type of ${path}")
+  endif()
+  file(SHA256 ${FROM}/${file} hash)
+  string(SUBSTRING ${hash} 0 20 hash)
+  # What the build names by its content lies in assets/.
+  set(forever false)
+  if(path MATCHES "^assets/")
+    set(forever true)
+  endif()
+  set(path "/${path}")
+  if(path STREQUAL "/index.html")
+    set(path "/")
+  endif()
+  string(APPEND bytes "  .globl lm_dashboard_${number}\n  .hidden lm_dashboard_${number}\nlm_dashboard_${number}:\n"
+    "  .incbin \"${FROM}/${file}\"\n  .globl lm_dashboard_${number}_end\n  .hidden lm_dashboard_${number}_end\nlm_dashboard_${number}_end:\n  .byte 0\n")
+  string(APPEND names "extern const char lm_dashboard_${number}[];\nextern const char lm_dashboard_${number}_end[];\n")
+  string(APPEND rows "    http::StaticFile{.path = \"${path}\", .content_type = \"${types_${extension}}\", .hash = \"${hash}\",\n"
+    "                     .is_forever = ${forever}, .packed = {lm_dashboard_${number}, lm_dashboard_${number}_end}},\n")
+  math(EXPR number "${number} + 1")
+endforeach()
+
+if(number EQUAL 0)
+  set(body "  return {};\n")
+else()
+  set(body "  static const std::array kFiles = {\n${rows}  };\n  return kFiles;\n")
+  set(bytes "// The linker puts the files where they are read from the program's own file when somebody asks.\n__asm__(R\"(\n  .pushsection .rodata.lm_dashboard, \"a\", @progbits\n${bytes}  .popsection\n)\");\n\nextern \"C\" {\n${names}}\n\n")
+endif()
+file(WRITE ${TO} "// Made by cmake/Dashboard.cmake.\n#include \"app/dashboard.h\"\n\n#include <array>\n\n${bytes}namespace lm::app {\n\nstd::span<const http::StaticFile> dashboard() {\n${body}}\n\n}  // namespace lm::app\n")
