@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <sys/prctl.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 
 #include "checkpoint_folder.h"
 #include "import.h"
+#include "ollama_store.h"
 #include "os/sandbox/sandbox.h"
 #include "report.h"
 #include "unfinished_file.h"
@@ -29,10 +31,12 @@ constexpr const char* kHelp =
     "may.\n"
     "\n"
     "  llm-importer FOLDER OUT.gguf [--quantize none|8bit|4bit] [--threads N]\n"
+    "  llm-importer --ollama FOLDER\n"
     "\n"
     "Without --quantize, models that generate become 4-bit and those that embed 8-bit. Progress and the end "
     "are\n"
-    "lines of JSON on standard output. OUT.gguf is visible only when it is whole.\n";
+    "lines of JSON on standard output. OUT.gguf is visible only when it is whole. "
+    "The second form\nlists the models whose manifests Ollama keeps in FOLDER.\n";
 
 struct Arguments {
   std::filesystem::path folder, out;
@@ -104,10 +108,14 @@ Error crash(int status) {
 Result<void> run(const Arguments& arguments, bool& told) {
   LM_TRY(const auto folder, CheckpointFolder::open(arguments.folder));
   LM_TRY(auto file, UnfinishedFile::create(arguments.out));
+  ImportOptions options = arguments.options;
+  struct statvfs disk{};
+  if (::fstatvfs(file.fd(), &disk) == 0)
+    options.room = Bytes(static_cast<std::int64_t>(disk.f_bavail * disk.f_frsize));
   const auto child = ::fork();
   if (child < 0)
     return fail(ErrorCode::kUnavailable, "no process could be started for the import", "io_error");
-  if (child == 0) ::_exit(read_and_write(folder, arguments.options, file.fd()));
+  if (child == 0) ::_exit(read_and_write(folder, options, file.fd()));
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
@@ -119,6 +127,19 @@ Result<void> run(const Arguments& arguments, bool& told) {
   return file.publish();
 }
 
+// Manifests are small, and all of them are read before the first byte of one is understood.
+int list_ollama(const std::filesystem::path& folder) {
+  const auto manifests = collect_manifests(folder);
+  const auto confined =
+      os::enter_inspection_sandbox({.address_space = gib(1), .cpu = std::chrono::seconds(10), .written = {}});
+  if (!confined) {
+    report_failed(confined.error());
+    return 1;
+  }
+  for (const wire::StoredModel& model : read_manifests(manifests)) report_stored(model);
+  return 0;
+}
+
 int main(int argc, char** argv) {
   const std::vector<std::string_view> given(argv + 1, argv + argc);
   for (const auto argument : given) {
@@ -127,6 +148,7 @@ int main(int argc, char** argv) {
       return 0;
     }
   }
+  if (given.size() == 2 && given[0] == "--ollama") return list_ollama(given[1]);
   const auto arguments = parse(given);
   if (!arguments) {
     std::fputs(kHelp, stderr);

@@ -7,9 +7,11 @@
 
 #include <fmt/format.h>
 
+#include "config/load.h"
 #include "config/model_folder.h"
 #include "config/models.h"
 #include "runtime/import_folder.h"
+#include "runtime/named_source.h"
 
 namespace lm::runtime {
 namespace {
@@ -54,16 +56,27 @@ void look_at(Model& model) {
 }
 
 // A checkpoint's model is what is made of it.
-void look_for_checkpoint(Model& model, const std::string& quantize, const std::filesystem::path& imports,
-                         std::vector<Import>& missing) {
+void look_for_checkpoint(Model& model, const std::string& quantize, const InventoryPlaces& places,
+                         Inventory& inventory) {
   struct stat found{};
   if (model.problem || ::stat(model.artifact.path.c_str(), &found) != 0 || !S_ISDIR(found.st_mode)) return;
   const std::filesystem::path folder = model.artifact.path;
-  auto file = imported_file(folder, quantize, imports);
-  if (!file) return;
-  model.artifact.path = *std::move(file);
+  std::string chosen = quantize;
+  for (const std::string& each : quantisations(quantize, model.kind)) {
+    const auto file = imported_file(folder, each, places.imports);
+    if (!file) return;
+    model.artifact.path = *file;
+    chosen = each;
+    if (!places.is_unusable || !places.is_unusable(*file)) break;
+  }
+  if (chosen != quantize) {
+    inventory.warnings.push_back(fmt::format(
+        "{}: what was made of {} cannot be loaded quantised as wished; it is imported as {} instead",
+        model.id.str(), folder.string(), chosen));
+  }
   if (::stat(model.artifact.path.c_str(), &found) == 0) return;
-  missing.push_back({.model = model.id, .folder = folder, .file = model.artifact.path, .quantize = quantize});
+  inventory.missing.push_back(
+      {.model = model.id, .folder = folder, .file = model.artifact.path, .quantize = chosen});
   model.problem =
       Error{.code = ErrorCode::kUnavailable,
             .message = fmt::format("{} is being imported from {}", model.id.str(), folder.string()),
@@ -72,23 +85,81 @@ void look_for_checkpoint(Model& model, const std::string& quantize, const std::f
             .retry_after = std::chrono::seconds(5)};
 }
 
+// Where entries name a source, the path of its copy here takes its place; those without one are told.
+std::map<ModelId, std::string> find_copies(config::Config& config, const InventoryPlaces& places,
+                                           const std::vector<Model>& found) {
+  std::map<ModelId, std::string> unfetched;
+  for (auto& [name, entry] : config.models) {
+    const auto source = named_source(entry.model_path);
+    std::error_code error;
+    if (!source || std::filesystem::exists(config::resolve_path(entry.model_path, entry.folder, {}), error))
+      continue;
+    if (const auto copy = local_copy(*source, places.pulled, places.huggingface, found))
+      entry.model_path = copy->string();
+    else
+      unfetched.emplace(ModelId(name), source->secret_text());
+  }
+  return unfetched;
+}
+
+Error not_fetched(const Model& model, const std::string& source) {
+  return {.code = ErrorCode::kUnavailable,
+          .message = fmt::format("{} is {}, which is not here yet: it is fetched once it is asked for; "
+                                 "llm-manager pulls shows how far it is",
+                                 model.id.str(), source),
+          .reason = "not_fetched",
+          .fields = {{"source", source}},
+          .retry_after = std::chrono::seconds(5)};
+}
+
+// A model of its own, unless the configuration names it.
+Model model_of_checkpoint(const std::filesystem::path& folder) {
+  Model model;
+  model.id = ModelId(config::canonical_name(folder.filename().string()));
+  model.kind = config::guess_kind(model.id.str());
+  model.artifact.path = folder;
+  model.origin = folder.string();
+  return model;
+}
+
 }  // namespace
 
-Inventory take_inventory(const config::Config& config, const std::vector<std::filesystem::path>& folders,
-                         const std::filesystem::path& imports) {
+std::vector<std::string> quantisations(const std::string& configured, ModelKind kind) {
+  std::vector<std::string> all = {configured};
+  const bool is_4bit = configured == "4bit" || (configured.empty() && kind == ModelKind::kGeneration);
+  if (is_4bit) all.emplace_back("8bit");
+  if (configured != "none") all.emplace_back("none");
+  return all;
+}
+
+Inventory take_inventory(const config::Config& config, const InventoryPlaces& places) {
   std::vector<std::filesystem::path> all;
   for (const std::string& folder : config.model_folders) all.emplace_back(folder);
-  all.insert(all.end(), folders.begin(), folders.end());
+  all.insert(all.end(), places.folders.begin(), places.folders.end());
   config::FolderScan scan = config::scan_model_folders(all);
+  if (places.with_stores) scan.models = places.with_stores(std::move(scan.models));
 
   Inventory inventory;
   for (const config::Warning& warning : scan.warnings)
     inventory.warnings.push_back(config::to_string(warning));
-  inventory.models = config::to_models(config, scan.models);
+  for (const std::filesystem::path& folder : places.checkpoints) {
+    std::error_code error;
+    if (std::filesystem::is_directory(folder, error)) scan.models.push_back(model_of_checkpoint(folder));
+  }
+  config::Config resolved = config;
+  inventory.unfetched = find_copies(resolved, places, scan.models);
+  inventory.models = config::to_models(resolved, scan.models);
   for (Model& model : inventory.models) {
-    const auto entry = config.models.find(model.id.str());
-    look_for_checkpoint(model, entry == config.models.end() ? std::string() : entry->second.quantize, imports,
-                        inventory.missing);
+    const auto entry = resolved.models.find(model.id.str());
+    if (const auto source = inventory.unfetched.find(model.id); source != inventory.unfetched.end()) {
+      const auto shown = named_source(source->second);
+      model.problem = not_fetched(model, shown ? shown->text() : source->second);
+    }
+    if (entry == resolved.models.end() &&
+        std::ranges::find(places.checkpoints, model.artifact.path) != places.checkpoints.end())
+      inventory.checkpoints.emplace(model.id, model.artifact.path);
+    look_for_checkpoint(model, entry == resolved.models.end() ? std::string() : entry->second.quantize,
+                        places, inventory);
     look_at(model);
     for (const std::string_view role : kRoles) {
       if (std::erase(model.aliases, role) > 0) inventory.roles.emplace(role, model.id);

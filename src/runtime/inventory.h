@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -19,12 +20,32 @@ struct Inventory {
   std::vector<std::string> warnings;
   std::vector<Import>
       missing;  // files that have to be made of checkpoints; their models have the problem "importing"
+  // Models of which nothing is here, and the source that brings them: their problem is "not_fetched".
+  std::map<ModelId, std::string> unfetched;
+  // Pulled checkpoints that are models of their own.
+  std::map<ModelId, std::filesystem::path> checkpoints;
 };
 
-// `folders`: beside the configuration's own. A model_path that names a Hugging Face checkpoint stands for its
-// file in `imports`.
-Inventory take_inventory(const config::Config& config, const std::vector<std::filesystem::path>& folders,
-                         const std::filesystem::path& imports);
+// What take_inventory looks at beside the configuration.
+struct InventoryPlaces {
+  std::vector<std::filesystem::path> folders;  // of models, beside the configuration's own
+  std::filesystem::path imports;
+  std::vector<std::filesystem::path> pulled;       // where pulls put their files
+  std::filesystem::path huggingface;               // its cache; empty: not looked at
+  std::vector<std::filesystem::path> checkpoints;  // that pulls have brought
+  // Adds what other tools keep.
+  std::function<std::vector<Model>(std::vector<Model>)> with_stores{};
+  // Whether that file was made and could not be loaded: the next quantisation takes its place.
+  std::function<bool(const std::filesystem::path&)> is_unusable{};
+};
+
+// A model_path that names a Hugging Face checkpoint stands for its file among the imports; one that names a
+// source (named_source.h) for its copy here.
+Inventory take_inventory(const config::Config& config, const InventoryPlaces& places);
+
+// The quantisations that an import is tried with, one after the other: as it is configured, then what takes
+// more room and is sure to be read. Of nothing configured the kind decides.
+std::vector<std::string> quantisations(const std::string& configured, ModelKind kind);
 
 // Which file is there, as the disk tells without its being read: another name where it was replaced, an empty
 // one where there is none.

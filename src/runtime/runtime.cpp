@@ -22,12 +22,14 @@
 #include "runtime/command_runner.h"
 #include "runtime/control_loop.h"
 #include "runtime/event_log.h"
+#include "runtime/fetches.h"
 #include "runtime/idle_checkpoints.h"
 #include "runtime/import_folder.h"
 #include "runtime/imports.h"
 #include "runtime/inventory.h"
 #include "runtime/memory_sampler.h"
 #include "runtime/remote_devices.h"
+#include "runtime/stores.h"
 #include "runtime/upstream_list.h"
 
 namespace lm::runtime {
@@ -86,6 +88,18 @@ struct Runtime::Impl {
                      .begin = [this](InstanceId instance) { workers->checkpoint(instance); },
                      .cancel = [this](InstanceId instance) { workers->cancel_checkpoint(instance); }},
                     loaded.config.state.checkpoint_idle),
+        ollama_store(
+            {.executor = executor, .program = places.importer, .changed = [this] { stores_changed(); }}),
+        fetches({.hub = hub,
+                 .run = [this](Task<> task) { run(std::move(task)); },
+                 .is_stopping = [this] { return stopping.is_open(); },
+                 .model = [this](const ModelId& id) { return catalog.find(id); },
+                 .pull =
+                     [this](const std::string& source, std::string who) {
+                       return pulls->start(source, folder_of_pulls(loaded.config), std::move(who));
+                     },
+                 .find = [this](std::uint64_t id) { return pulls->find(id); },
+                 .look_again = [this] { apply(loaded.config); }}),
         imports({.executor = executor,
                  .program = places.importer,
                  .began = [this](const Import& import) { import_began(import); },
@@ -230,6 +244,7 @@ struct Runtime::Impl {
         hub.publish(Progress{*model, progress->instance, progress->stage, progress->fraction});
       }
     }
+    if (const auto* failed = std::get_if<LoadFailed>(&event)) on_failed_load(*failed);
     const bool loaded_now = std::holds_alternative<LoadSucceeded>(event);
     const bool lost_one = tells_of_loss(event);
     if (const auto* exited = std::get_if<WorkerExited>(&event)) checkpoints.ended(exited->instance);
@@ -319,10 +334,31 @@ struct Runtime::Impl {
     std::error_code missing;
     if (config.model_folders.empty() && std::filesystem::is_directory(places.fetched, missing))
       folders.push_back(places.fetched);
-    Inventory inventory = take_inventory(config, folders, places.imports);
+    const StoreFolders others = store_folders(config);
+    if (others.ollama != looked_into) {
+      looked_into = others.ollama;
+      ollama_store.look(others.ollama);
+    }
+    const auto with_stores = [&](std::vector<Model> own) {
+      std::vector<Stored> stored = ollama_store.models();
+      std::ranges::move(named_stores(others), std::back_inserter(stored));
+      return doubles.merge(std::move(own), std::move(stored));
+    };
+    Inventory inventory = take_inventory(config, {.folders = folders,
+                                                  .imports = places.imports,
+                                                  .pulled = {folder_of_pulls(config), places.fetched},
+                                                  .huggingface = others.huggingface,
+                                                  .checkpoints = records->pulled_checkpoints(),
+                                                  .with_stores = with_stores,
+                                                  .is_unusable = [this](const std::filesystem::path& file) {
+                                                    return unusable.contains(file);
+                                                  }});
     for (Model& model : inventory.models) {
       const Error* failed = imports.failure(model.artifact.path);
       if (failed != nullptr && model.problem && model.problem->reason == "importing") model.problem = *failed;
+      const Error* unfetchable = fetches.failure(model.id);
+      if (unfetchable != nullptr && model.problem && model.problem->reason == "not_fetched")
+        model.problem = *unfetchable;
     }
     warnings = inventory.warnings;
     for (const config::Warning& warning : loaded.warnings) warnings.push_back(config::to_string(warning));
@@ -348,14 +384,57 @@ struct Runtime::Impl {
     }
     for (const std::string& warning : warnings) log::warning("{}", warning);
     for (const Model& model : inventory.models) {
-      if (model.problem && model.problem->reason != "importing")
+      if (model.problem && model.problem->reason != "importing" && model.problem->reason != "not_fetched")
         log::warning("{} cannot be loaded: {}", model.id.str(), model.problem->message);
     }
     local_models = std::move(inventory.models);
+    fetches.list(std::move(inventory.unfetched));
+    checkpoints_of = std::move(inventory.checkpoints);
     roles = std::move(inventory.roles);
     loop.post(SettingsChanged{config.settings, std::move(devices)});
     list_models();
     imports.want(std::move(inventory.missing));
+  }
+
+  std::filesystem::path folder_of_pulls(const config::Config& config) const {
+    return config.model_folders.empty() ? places.fetched
+                                        : std::filesystem::path(config.model_folders.front());
+  }
+
+  // A wish for a model whose files are not here yet waits for them, and ends where they do not come.
+  void when_provided(JobId job, const ModelId& model, const std::string& who, std::function<void()> go_on) {
+    if (!fetches.must_wait(model)) return go_on();
+    fetches.provide(
+        model, who, [this, job] { return jobs.find(job) == nullptr; },
+        [this, job, go_on = std::move(go_on)](std::optional<Error> why) {
+          if (why) return runner->run(FinishJob{job, std::move(why), {}});
+          go_on();
+        });
+  }
+
+  // What was made of a checkpoint and cannot be loaded is made another way.
+  void on_failed_load(const LoadFailed& failed) {
+    const ModelId* id = runner->model_of(failed.instance);
+    const Model* model = id == nullptr ? nullptr : catalog.find(*id);
+    const bool is_the_file =
+        failed.error.reason == "invalid_artifact" || failed.error.reason == "unsupported_model";
+    if (model == nullptr || !is_the_file || model->artifact.path.parent_path() != places.imports) return;
+    if (!unusable.insert(model->artifact.path).second) return;
+    log::warning("{}: {} cannot be loaded ({}); the next quantisation is tried", model->id.str(),
+                 model->artifact.path.string(), failed.error.message);
+    asio::post(executor, [this] { apply(loaded.config); });
+  }
+
+  static StoreFolders store_folders(const config::Config& config) {
+    return StoreFolders::of(config.sources, [](const char* name) -> std::optional<std::string> {
+      const char* value = std::getenv(name);
+      return value == nullptr ? std::nullopt : std::optional<std::string>(value);
+    });
+  }
+
+  // Ollama's store says what it has, a moment after it was asked.
+  void stores_changed() {
+    if (auto changes = rescan(); !changes.empty()) hub.publish(ConfigReloaded{std::move(changes), warnings});
   }
 
   // What was imported and is of no use any more is removed, by a child.
@@ -446,7 +525,11 @@ struct Runtime::Impl {
       hub.publish(ConfigReloaded{std::move(changes), all_warnings()});
     std::vector<ModelId> models;
     for (const Model& model : local_models) {
-      if (std::ranges::find(files, model.artifact.path.string()) != files.end()) models.push_back(model.id);
+      const auto checkpoint = checkpoints_of.find(model.id);
+      const std::string file = checkpoint == checkpoints_of.end()
+                                   ? model.artifact.path.string()
+                                   : (checkpoint->second / "config.json").string();
+      if (std::ranges::find(files, file) != files.end()) models.push_back(model.id);
     }
     return models;
   }
@@ -594,6 +677,12 @@ struct Runtime::Impl {
   std::unique_ptr<Records> records;
   StateKeeper keeper;
   IdleCheckpoints checkpoints;
+  OllamaStore ollama_store;
+  std::optional<std::filesystem::path> looked_into;  // by it
+  Fetches fetches;
+  std::map<ModelId, std::filesystem::path> checkpoints_of;
+  std::set<std::filesystem::path> unusable;  // imports that could not be loaded
+  Doubles doubles;
   Imports imports;
   JobId import_job;  // of the import under way
   std::unique_ptr<Pulls> pulls;
@@ -619,6 +708,7 @@ Task<void> Runtime::stop(Duration drain) {
   Impl& impl = *impl_;
   if (impl.runner == nullptr) co_return;
   impl.imports.stop();
+  impl.ollama_store.stop();
   impl.keeper.prepare_close();
   if (impl.pulls) impl.pulls->stop();
   impl.loop.post(ShutdownBegan{impl.clock.now() + drain});
@@ -667,7 +757,12 @@ Jobs& Runtime::jobs() {
 
 Task<> Runtime::look_before(ModelId model, bool chosen) {
   const Model* known = impl_->catalog.find(model);
-  if (known != nullptr && !known->remote) co_return impl_->look_at_file(*known);
+  if (known != nullptr && !known->remote) {
+    impl_->fetches.asked(model);
+    known = impl_->catalog.find(model);
+    if (known != nullptr) impl_->look_at_file(*known);
+    co_return;
+  }
   if (known == nullptr || known->problem || !impl_->upstreams) co_return;
   const UpstreamId upstream = known->remote->upstream;
   const Snapshot now = snapshot();
@@ -744,8 +839,10 @@ std::string Runtime::waiting_note(const ModelId& model, RequestId request) const
 
 JobId Runtime::load(ModelId model, std::string who, bool force) {
   const JobId job = impl_->open_job("load", model);
-  impl_->look_before(model);
-  impl_->loop.post(LoadWanted{job, std::move(model), std::move(who), force});
+  impl_->when_provided(job, model, who, [impl = impl_.get(), job, model, who, force] {
+    impl->look_before(model);
+    impl->loop.post(LoadWanted{job, model, who, force});
+  });
   return job;
 }
 
@@ -763,7 +860,9 @@ JobId Runtime::pin(ModelId model, bool pinned) {
 
 JobId Runtime::choose(ModelId model, std::string who) {
   const JobId job = impl_->open_job("switch", model);
-  impl_->loop.post(SwitchWanted{job, std::move(model), std::move(who)});
+  impl_->when_provided(job, model, who, [impl = impl_.get(), job, model, who] {
+    impl->loop.post(SwitchWanted{job, model, who});
+  });
   return job;
 }
 
@@ -785,9 +884,11 @@ void Runtime::abandon(JobId job) {
 }
 
 Result<std::uint64_t> Runtime::pull(const std::string& source, std::string who) {
-  const std::vector<std::string>& wished = impl_->loaded.config.model_folders;
-  return impl_->pulls->start(
-      source, wished.empty() ? impl_->places.fetched : std::filesystem::path(wished.front()), std::move(who));
+  return impl_->pulls->start(source, impl_->folder_of_pulls(impl_->loaded.config), std::move(who));
+}
+
+std::uint64_t Runtime::fetch_of(const ModelId& model) const {
+  return impl_->fetches.pull_of(model);
 }
 
 Pulls& Runtime::pulls() {
@@ -811,13 +912,17 @@ Result<RemovedFiles> Runtime::remove(const ModelId& id, bool force) {
                 fmt::format("{0} is {1}: llm-manager unload {0} first", id.str(), to_string(view->state)),
                 "model_loaded");
   }
-  LM_TRY(
-      RemovedFiles removed,
-      put_aside(*model, impl_->local_models,
-                {.own_folder = impl_->places.fetched,
-                 .folders = impl_->folders_of_models(),
-                 .was_pulled = [this](const std::string& path) { return impl_->records->was_pulled(path); },
-                 .force = force}));
+  const StoreFolders others = Impl::store_folders(impl_->loaded.config);
+  const auto checkpoint = impl_->checkpoints_of.find(id);
+  const RemovalRules rules{
+      .own_folder = impl_->places.fetched,
+      .folders = impl_->folders_of_models(),
+      .foreign_folders = {others.ollama, others.lm_studio, others.huggingface},
+      .was_pulled = [this](const std::string& path) { return impl_->records->was_pulled(path); },
+      .force = force};
+  LM_TRY(RemovedFiles removed, checkpoint != impl_->checkpoints_of.end()
+                                   ? put_checkpoint_aside(checkpoint->second, model->artifact.path, rules)
+                                   : put_aside(*model, impl_->local_models, rules));
   for (const std::string& file : removed.files) {
     log::info("{} is removed", file);
     impl_->records->forget_file(file);
@@ -883,6 +988,8 @@ Result<ConfigReloaded> Runtime::reload() {
   const std::set<ModelId> models_before = impl_->local_ids();
   impl_->remote.name(impl_->loaded.config.rpc_servers);
   impl_->imports.forget_failures();
+  impl_->fetches.forget_failures();
+  impl_->looked_into.reset();
   impl_->apply(impl_->loaded.config);
   if (before.rpc_servers != impl_->loaded.config.rpc_servers) impl_->run(impl_->look_again());
   std::ranges::move(impl_->told_changes(models_before), std::back_inserter(news.changes));
