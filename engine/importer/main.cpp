@@ -5,6 +5,7 @@
 #include <cstring>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <sys/prctl.h>
@@ -17,6 +18,7 @@
 #include <fmt/format.h>
 
 #include "checkpoint_folder.h"
+#include "found_checkpoint.h"
 #include "import.h"
 #include "ollama_store.h"
 #include "os/sandbox/sandbox.h"
@@ -31,12 +33,13 @@ constexpr const char* kHelp =
     "may.\n"
     "\n"
     "  llm-importer FOLDER OUT.gguf [--quantize none|8bit|4bit] [--threads N]\n"
-    "  llm-importer --ollama FOLDER\n"
+    "  llm-importer --look OLLAMA CHECKPOINT…\n"
     "\n"
     "Without --quantize, models that generate become 4-bit and those that embed 8-bit. Progress and the end "
     "are\n"
     "lines of JSON on standard output. OUT.gguf is visible only when it is whole. "
-    "The second form\nlists the models whose manifests Ollama keeps in FOLDER.\n";
+    "The second form\nlists the models whose manifests Ollama keeps in the folder OLLAMA "
+    "(\"\": none), and which of the checkpoints\ncould be imported.\n";
 
 struct Arguments {
   std::filesystem::path folder, out;
@@ -127,16 +130,24 @@ Result<void> run(const Arguments& arguments, bool& told) {
   return file.publish();
 }
 
-// Manifests are small, and all of them are read before the first byte of one is understood.
-int list_ollama(const std::filesystem::path& folder) {
-  const auto manifests = collect_manifests(folder);
-  const auto confined =
-      os::enter_inspection_sandbox({.address_space = gib(1), .cpu = std::chrono::seconds(10), .written = {}});
+// Manifests and descriptions are small, and all of them are read before the first byte of one is understood.
+int look(std::span<const std::string_view> folders) {
+  const auto manifests =
+      folders.front().empty() ? std::vector<Manifest>() : collect_manifests(folders.front());
+  std::vector<FoundCheckpoint> checkpoints;
+  for (const auto folder : folders.subspan(1)) checkpoints.push_back(collect_checkpoint(folder));
+  // What is written goes to standard output, which may be a file.
+  const auto confined = os::enter_inspection_sandbox(
+      {.address_space = gib(4), .cpu = std::chrono::seconds(10), .written = mib(16)});
   if (!confined) {
     report_failed(confined.error());
     return 1;
   }
   for (const wire::StoredModel& model : read_manifests(manifests)) report_stored(model);
+  for (std::size_t i = 0; i < checkpoints.size(); ++i) {
+    if (const auto kind = kind_of_checkpoint(checkpoints[i]))
+      report_stored(wire::StoredCheckpoint{.index = i, .kind = *kind});
+  }
   return 0;
 }
 
@@ -148,7 +159,7 @@ int main(int argc, char** argv) {
       return 0;
     }
   }
-  if (given.size() == 2 && given[0] == "--ollama") return list_ollama(given[1]);
+  if (given.size() >= 2 && given[0] == "--look") return look(std::span(given).subspan(1));
   const auto arguments = parse(given);
   if (!arguments) {
     std::fputs(kHelp, stderr);

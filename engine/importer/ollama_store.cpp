@@ -1,11 +1,8 @@
 #include "ollama_store.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <fmt/format.h>
 
+#include "small_file.h"
 #include "wire/hub.h"
 
 namespace lm::importer {
@@ -15,22 +12,6 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kMostManifests = 4'000;
 constexpr std::size_t kLargestManifest = std::size_t{64} << 10;
-
-// Empty where it is no small regular file.
-std::string small_file(const fs::path& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-  if (fd < 0) return {};
-  struct stat status{};
-  std::string text;
-  if (::fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
-      static_cast<std::size_t>(status.st_size) <= kLargestManifest) {
-    text.resize(static_cast<std::size_t>(status.st_size));
-    const auto n = ::read(fd, text.data(), text.size());
-    text.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
-  }
-  ::close(fd);
-  return text;
-}
 
 // "registry.ollama.ai", "library", "llama3.2", "1b": Ollama leaves out what is usual.
 std::string name_of(const fs::path& relative) {
@@ -54,7 +35,7 @@ std::vector<Manifest> collect_manifests(const fs::path& folder) {
     if (each.depth() >= 3) each.disable_recursion_pending();
     std::string name = name_of(each->path().lexically_relative(root));
     if (name.empty()) continue;
-    if (std::string text = small_file(each->path()); !text.empty())
+    if (std::string text = small_file(each->path(), kLargestManifest); !text.empty())
       found.push_back({.name = std::move(name), .text = std::move(text)});
   }
   return found;

@@ -49,8 +49,8 @@ void report_imported(std::string_view path) {
   send({{"kind", "imported"}, {"path", path}});
 }
 
-void report_stored(const wire::StoredModel& model) {
-  send(wire::encode(model));
+void report_stored(const wire::StoredLine& line) {
+  send(wire::encode(line));
 }
 
 void report_failed(const Error& error) {

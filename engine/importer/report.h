@@ -23,7 +23,7 @@ void report_written(const Imported& imported);
 // {"kind": "imported", "path": …}: the file is visible and on the disk.
 void report_imported(std::string_view path);
 // wire/stored_model.h
-void report_stored(const wire::StoredModel& model);
+void report_stored(const wire::StoredLine& line);
 // {"kind": "failed", "code": …, "reason": …, "message": …}
 void report_failed(const Error& error);
 

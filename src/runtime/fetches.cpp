@@ -29,9 +29,15 @@ Error why_not(const Pull* pull, const Error& problem) {
 
 }  // namespace
 
+void Fetches::list(std::map<ModelId, std::string> unfetched, std::set<ModelId> unimported) {
+  unfetched_ = std::move(unfetched);
+  unimported_ = std::move(unimported);
+  std::erase_if(failures_, [&](const auto& failure) { return !unfetched_.contains(failure.first); });
+}
+
 const Error* Fetches::failure(const ModelId& model) const {
   const auto found = failures_.find(model);
-  return found == failures_.end() ? nullptr : &found->second;
+  return found == failures_.end() ? nullptr : &found->second.error;
 }
 
 std::uint64_t Fetches::pull_of(const ModelId& model) const {
@@ -42,11 +48,15 @@ std::uint64_t Fetches::pull_of(const ModelId& model) const {
 bool Fetches::must_wait(const ModelId& model) const {
   const Model* known = seams_.model(model);
   return known != nullptr && known->problem &&
-         (unfetched_.contains(model) || known->problem->reason == "importing");
+         (unfetched_.contains(model) || unimported_.contains(model) || known->problem->reason == "importing");
 }
 
 void Fetches::asked(const ModelId& model) {
-  if (!unfetched_.contains(model) || failures_.contains(model) || !asked_.insert(model).second) return;
+  if (unimported_.contains(model)) return seams_.import(model);
+  if (!unfetched_.contains(model)) return;
+  const auto failed = failures_.find(model);
+  if (failed != failures_.end() && seams_.clock.now() < failed->second.at + kPause) return;
+  if (!asked_.insert(model).second) return;
   provide(
       model, "a request", [] { return false; },
       [this, model](const std::optional<Error>& why) {
@@ -74,7 +84,9 @@ Task<std::optional<Error>> Fetches::provided(ModelId model, std::string who,
     const Model* known = seams_.model(model);
     if (known == nullptr || known->remote || !known->problem) co_return std::nullopt;
     const auto source = unfetched_.find(model);
-    if (source == unfetched_.end()) {
+    if (unimported_.contains(model)) {
+      seams_.import(model);  // `known` is another one now
+    } else if (source == unfetched_.end()) {
       if (known->problem->reason != "importing") co_return *known->problem;
     } else if (pull == 0) {
       failures_.erase(model);
@@ -84,7 +96,7 @@ Task<std::optional<Error>> Fetches::provided(ModelId model, std::string who,
       continue;
     } else if (const Pull* fetched = seams_.find(pull); fetched == nullptr || rests(fetched->state)) {
       Error why = why_not(fetched, *known->problem);
-      failures_.insert_or_assign(model, why);
+      failures_.insert_or_assign(model, Failure{why, seams_.clock.now()});
       seams_.look_again();
       co_return why;
     }

@@ -21,7 +21,7 @@ class FetchesTest : public ::testing::Test {
   FetchesTest() {
     model.id = ModelId("llm");
     model.problem = error("not_fetched");
-    fetches.list({{model.id, "hf:owner/repo"}});
+    fetches.list({{model.id, "hf:owner/repo"}}, {});
     pull.id = 7;
     pull.state = PullState::kRunning;
   }
@@ -49,6 +49,7 @@ class FetchesTest : public ::testing::Test {
   }
 
   boost::asio::io_context io;
+  ManualClock clock;
   EventHub hub{io.get_executor()};
   Gate gate{io.get_executor()};
   Model model;
@@ -59,6 +60,7 @@ class FetchesTest : public ::testing::Test {
   std::optional<Error> outcome;
   Fetches fetches{
       {.hub = hub,
+       .clock = clock,
        .run = [this](Task<> task) { gate.start(std::move(task)); },
        .is_stopping = [this] { return stopping; },
        .model = [this](const ModelId& id) { return id == model.id ? &model : nullptr; },
@@ -67,7 +69,13 @@ class FetchesTest : public ::testing::Test {
          return pull.id;
        },
        .find = [this](std::uint64_t id) { return id == pull.id ? &pull : nullptr; },
-       .look_again = [this] { ++looked; }}};
+       .look_again = [this] { ++looked; },
+       .import =
+           [this](const ModelId& id) {
+             asked.push_back("import " + id.str());
+             model.problem = error("importing");
+             fetches.list({}, {});
+           }}};
 };
 
 TEST_F(FetchesTest, FetchesThenWaitsForTheImport) {
@@ -77,7 +85,7 @@ TEST_F(FetchesTest, FetchesThenWaitsForTheImport) {
   EXPECT_EQ(asked, std::vector<std::string>{"hf:owner/repo for ada"});
   EXPECT_EQ(fetches.pull_of(model.id), 7u);
   pull.state = PullState::kDone;
-  fetches.list({});
+  fetches.list({}, {});
   model.problem = error("importing");
   EXPECT_TRUE(fetches.must_wait(model.id));
   tell();
@@ -99,12 +107,19 @@ TEST_F(FetchesTest, AFailureIsToldAndRequestsDoNotTryAgain) {
   ASSERT_TRUE(run_until(io, [this] { return fetches.failure(model.id) != nullptr; }));
   EXPECT_EQ(fetches.failure(model.id)->reason, "not_found");
   EXPECT_EQ(looked, 1);
+  clock.advance(Fetches::kPause - std::chrono::seconds(1));
   fetches.asked(model.id);
+  io.poll();
   EXPECT_EQ(asked.size(), 1u);
-  // A wish does.
+  clock.advance(std::chrono::seconds(1));
+  fetches.asked(model.id);
+  ASSERT_TRUE(run_until(io, [this] { return asked.size() == 2; })) << "after a while they do";
+  tell();
+  ASSERT_TRUE(run_until(io, [this] { return looked == 2; }));
+  // A wish does at once.
   pull.state = PullState::kRunning;
   provide();
-  ASSERT_TRUE(run_until(io, [this] { return asked.size() == 2; }));
+  ASSERT_TRUE(run_until(io, [this] { return asked.size() == 3; }));
   pull.state = PullState::kDone;
   pull.error.reset();
   tell();
@@ -112,13 +127,34 @@ TEST_F(FetchesTest, AFailureIsToldAndRequestsDoNotTryAgain) {
 }
 
 TEST_F(FetchesTest, AnImportThatFailsEndsTheWait) {
-  fetches.list({});
+  fetches.list({}, {});
   model.problem = error("importing");
   provide();
   io.poll();
   model.problem = error("unsupported_model");
   tell();
   EXPECT_EQ(came_to(), "unsupported_model");
+}
+
+TEST_F(FetchesTest, ACheckpointIsImportedOnceItIsAskedFor) {
+  const auto find_one = [this] {
+    model.problem = error("not_imported");
+    fetches.list({}, {model.id});
+  };
+  find_one();
+  EXPECT_TRUE(fetches.must_wait(model.id));
+  fetches.asked(model.id);
+  EXPECT_EQ(asked, std::vector<std::string>{"import llm"});
+  fetches.asked(model.id);
+  EXPECT_EQ(asked.size(), 1u);
+  find_one();
+  provide();
+  io.poll();
+  EXPECT_EQ(asked.size(), 2u);
+  EXPECT_EQ(ended, 0);
+  model.problem.reset();
+  tell();
+  EXPECT_EQ(came_to(), "loadable");
 }
 
 TEST_F(FetchesTest, WhoeverGaveUpIsToldNothing) {

@@ -11,6 +11,7 @@
 #include "config/config.h"
 #include "domain/model.h"
 #include "runtime/imports.h"
+#include "runtime/stores.h"
 
 namespace lm::runtime {
 
@@ -20,8 +21,14 @@ struct Inventory {
   std::vector<std::string> warnings;
   std::vector<Import>
       missing;  // files that have to be made of checkpoints; their models have the problem "importing"
+  // Files made of checkpoints, and the quantisation that is tried where they cannot be loaded.
+  std::map<std::filesystem::path, std::string> otherwise;
   // Models of which nothing is here, and the source that brings them: their problem is "not_fetched".
   std::map<ModelId, std::string> unfetched;
+  // Checkpoints that nobody has named or asked for, by their models: their problem is "not_imported".
+  std::map<ModelId, std::filesystem::path> unimported;
+  // All checkpoints that lie somewhere; which of them could be imported is for a look into them to say.
+  std::vector<Checkpoint> candidates;
   // Pulled checkpoints that are models of their own.
   std::map<ModelId, std::filesystem::path> checkpoints;
 };
@@ -30,9 +37,13 @@ struct Inventory {
 struct InventoryPlaces {
   std::vector<std::filesystem::path> folders;  // of models, beside the configuration's own
   std::filesystem::path imports;
-  std::vector<std::filesystem::path> pulled;       // where pulls put their files
-  std::filesystem::path huggingface;               // its cache; empty: not looked at
-  std::vector<std::filesystem::path> checkpoints;  // that pulls have brought
+  std::vector<std::filesystem::path> pulled;  // where pulls put their files
+  std::filesystem::path huggingface;          // its cache; empty: not looked at
+  // Where pulls have brought a checkpoint's files; what is none, or not whole, is left out.
+  std::vector<std::filesystem::path> checkpoints;
+  std::vector<Checkpoint> found;  // those of the candidates that could be imported
+  // Whether somebody has asked for the found checkpoint in that folder.
+  std::function<bool(const std::filesystem::path&)> is_wanted{};
   // Adds what other tools keep.
   std::function<std::vector<Model>(std::vector<Model>)> with_stores{};
   // Whether that file was made and could not be loaded: the next quantisation takes its place.
@@ -40,7 +51,7 @@ struct InventoryPlaces {
 };
 
 // A model_path that names a Hugging Face checkpoint stands for its file among the imports; one that names a
-// source (named_source.h) for its copy here.
+// source (hub::named_source) for its copy here.
 Inventory take_inventory(const config::Config& config, const InventoryPlaces& places);
 
 // The quantisations that an import is tried with, one after the other: as it is configured, then what takes

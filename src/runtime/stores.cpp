@@ -13,9 +13,11 @@
 #include "base/checksum.h"
 #include "base/log.h"
 #include "config/model_folder.h"
+#include "config/utf8.h"
 #include "os/file.h"
 #include "os/subprocess.h"
 #include "runtime/inventory.h"
+#include "runtime/local_copy.h"
 #include "wire/stored_model.h"
 
 namespace lm::runtime {
@@ -24,8 +26,9 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kMostModels = 4'000;
-constexpr int kSamples = 16;
+constexpr int kSamples = 64;
 constexpr std::int64_t kSample = 4096;
+constexpr std::string_view kHubCache = "Hugging Face's cache";
 
 bool is_hex(std::string_view text, std::size_t size) {
   return text.size() == size && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
@@ -64,6 +67,17 @@ fs::path snapshot_in(const fs::path& repository) {
     written = time;
   }
   return newest;
+}
+
+std::vector<fs::path> repositories_in(const fs::path& huggingface) {
+  std::vector<fs::path> repositories;
+  std::error_code error;
+  if (huggingface.empty()) return repositories;
+  for (fs::directory_iterator each(huggingface, error), end; !error && each != end; each.increment(error)) {
+    if (each->path().filename().string().starts_with("models--")) repositories.push_back(each->path());
+  }
+  std::ranges::sort(repositories);
+  return repositories;
 }
 
 void add(std::vector<Stored>& all, const fs::path& folder, std::string_view tool) {
@@ -119,18 +133,20 @@ StoreFolders StoreFolders::of(const config::ModelSources& sources, const Lookup&
 std::vector<Stored> named_stores(const StoreFolders& folders) {
   std::vector<Stored> all;
   if (is_folder(folders.lm_studio)) add(all, folders.lm_studio, "LM Studio");
-  std::vector<fs::path> repositories;
-  std::error_code error;
-  if (!folders.huggingface.empty()) {
-    for (fs::directory_iterator each(folders.huggingface, error), end; !error && each != end;
-         each.increment(error)) {
-      if (each->path().filename().string().starts_with("models--")) repositories.push_back(each->path());
-    }
+  for (const fs::path& repository : repositories_in(folders.huggingface)) {
+    if (const fs::path snapshot = snapshot_in(repository); !snapshot.empty()) add(all, snapshot, kHubCache);
   }
-  std::ranges::sort(repositories);
-  for (const fs::path& repository : repositories) {
-    if (const fs::path snapshot = snapshot_in(repository); !snapshot.empty())
-      add(all, snapshot, "Hugging Face's cache");
+  return all;
+}
+
+std::vector<Checkpoint> cached_checkpoints(const fs::path& huggingface) {
+  std::vector<Checkpoint> all;
+  for (const fs::path& repository : repositories_in(huggingface)) {
+    const fs::path snapshot = snapshot_in(repository);
+    const std::string name = repository.filename().string();  // "models--OWNER--REPO"
+    if (snapshot.empty() || !config::is_utf8(snapshot.native()) || !is_checkpoint(snapshot, {})) continue;
+    all.push_back(
+        {.name = name.substr(name.rfind("--") + 2), .folder = snapshot, .origin = std::string(kHubCache)});
   }
   return all;
 }
@@ -143,58 +159,81 @@ std::optional<fs::path> cached_snapshot(const fs::path& huggingface, std::string
   return snapshot.empty() ? std::nullopt : std::optional(std::move(snapshot));
 }
 
-// ---- Ollama's
+// ---- what a child looks into
 
-struct OllamaStore::Look {
-  fs::path folder;
+struct StoreReader::Look {
+  fs::path ollama;
+  std::vector<Checkpoint> candidates;
   std::optional<os::Subprocess> process;
-  std::vector<Stored> found;
+  std::vector<Stored> models;
+  std::vector<Checkpoint> checkpoints;
+
+  void hear(std::string_view line) {
+    const auto said = wire::decode_stored(line);
+    if (!said) return;
+    if (const auto* checkpoint = std::get_if<wire::StoredCheckpoint>(&*said)) {
+      // Each once, in their order.
+      if (checkpoint->index < next_ || checkpoint->index >= candidates.size()) return;
+      next_ = checkpoint->index + 1;
+      checkpoints.push_back(candidates[checkpoint->index]);
+      checkpoints.back().kind = checkpoint->kind;
+      return;
+    }
+    if (models.size() < kMostModels) add(std::get<wire::StoredModel>(*said));
+  }
+
+ private:
+  std::size_t next_ = 0;
+
+  void add(const wire::StoredModel& model) {
+    const auto blob = [&](const std::string& sha256) { return ollama / "blobs" / ("sha256-" + sha256); };
+    Stored stored;
+    std::string name = model.name;
+    if (name.ends_with(":latest")) name.resize(name.size() - std::string_view(":latest").size());
+    std::ranges::replace(name, ':', '-');
+    stored.model.id = ModelId(config::canonical_name(name));
+    stored.model.kind = config::guess_kind(stored.model.id.str());
+    stored.model.artifact.path = blob(model.sha256);
+    std::error_code missing;
+    const auto size = fs::file_size(stored.model.artifact.path, missing);
+    if (missing) return;  // its download is not done, or it was removed
+    stored.model.artifact.size = Bytes(static_cast<std::int64_t>(size));
+    if (!model.projector_sha256.empty()) stored.model.artifact.projector = blob(model.projector_sha256);
+    stored.model.origin = "Ollama";
+    stored.sha256 = model.sha256;
+    models.push_back(std::move(stored));
+  }
 };
 
-OllamaStore::OllamaStore(Seams seams) : seams_(std::move(seams)) {}
-OllamaStore::~OllamaStore() = default;
+StoreReader::StoreReader(Seams seams) : seams_(std::move(seams)) {}
+StoreReader::~StoreReader() = default;
 
-void OllamaStore::look(const fs::path& folder) {
+void StoreReader::look(const fs::path& ollama, std::vector<Checkpoint> candidates, bool again) {
+  if (candidates.size() > kMostCheckpoints) candidates.resize(kMostCheckpoints);
+  if (!again && ollama == ollama_ && candidates == candidates_) return;
+  ollama_ = ollama;
+  candidates_ = candidates;
   look_ = std::make_shared<Look>();
-  look_->folder = folder;
+  look_->ollama = ollama;
   const std::weak_ptr<Look> look = look_;
   const auto end = [this, look](bool whole) {
     boost::asio::post(seams_.executor, [this, look, whole] {
       if (const auto self = look.lock(); self && self == look_) ended(whole);
     });
   };
-  if (folder.empty()) return end(true);
+  if (ollama.empty() && candidates.empty()) return end(true);
   os::SpawnOptions options;
-  options.arguments = {seams_.program.string(), "--ollama", folder.string()};
+  options.arguments = {seams_.program.string(), "--look", ollama.string()};
+  for (const Checkpoint& candidate : candidates) options.arguments.push_back(candidate.folder.string());
+  look_->candidates = std::move(candidates);
   options.environment = os::environment_of_ours({"PATH", "HOME", "LANG", "LD_LIBRARY_PATH"});
   options.standard_output = os::Output::lines([look](std::string_view line) {
-    const auto self = look.lock();
-    const auto model = wire::decode_stored_model(line);
-    if (!self || !model || self->found.size() >= kMostModels) return;
-    const auto blob = [&](const std::string& sha256) {
-      return self->folder / "blobs" / ("sha256-" + sha256);
-    };
-    Stored stored;
-    std::string name = model->name;
-    if (name.ends_with(":latest")) name.resize(name.size() - std::string_view(":latest").size());
-    std::ranges::replace(name, ':', '-');
-    stored.model.id = ModelId(config::canonical_name(name));
-    stored.model.kind = config::guess_kind(stored.model.id.str());
-    stored.model.artifact.path = blob(model->sha256);
-    std::error_code missing;
-    const auto size = fs::file_size(stored.model.artifact.path, missing);
-    if (missing) return;  // its download is not done, or it was removed
-    stored.model.artifact.size = Bytes(static_cast<std::int64_t>(size));
-    if (!model->projector_sha256.empty()) stored.model.artifact.projector = blob(model->projector_sha256);
-    stored.model.origin = "Ollama";
-    stored.sha256 = model->sha256;
-    self->found.push_back(std::move(stored));
+    if (const auto self = look.lock()) self->hear(line);
   });
   // Not from within: the process must not be destroyed in its own call.
-  options.on_end = [end, folder](const os::ExitStatus& status) {
+  options.on_end = [end](const os::ExitStatus& status) {
     if (!status.success())
-      log::warning("Ollama's manifests in {} could not be read: the importer {}", folder.string(),
-                   to_string(status));
+      log::warning("what other tools keep could not be looked into: the importer {}", to_string(status));
     end(status.success());
   };
   auto process = os::Subprocess::spawn(seams_.executor, std::move(options));
@@ -202,21 +241,24 @@ void OllamaStore::look(const fs::path& folder) {
     look_->process.emplace(*std::move(process));
     return;
   }
-  log::warning("Ollama's models are not looked for: {}", process.error().message);
+  log::warning("what other tools keep is not looked into: {}", process.error().message);
   look_.reset();
 }
 
-void OllamaStore::ended(bool whole) {
+void StoreReader::ended(bool whole) {
   const auto done = std::exchange(look_, nullptr);
-  if (!whole) return;
-  std::ranges::sort(done->found, {}, [](const Stored& stored) { return stored.model.id; });
+  std::ranges::sort(done->models, {}, [](const Stored& stored) { return stored.model.id; });
   const auto same = [](const Stored& a, const Stored& b) { return a.model == b.model; };
-  if (std::ranges::equal(done->found, models_, same)) return;
-  models_ = std::move(done->found);
-  seams_.changed();
+  const bool changed =
+      whole && !(std::ranges::equal(done->models, models_, same) && done->checkpoints == checkpoints_);
+  if (changed) {
+    models_ = std::move(done->models);
+    checkpoints_ = std::move(done->checkpoints);
+  }
+  seams_.looked(changed);
 }
 
-void OllamaStore::stop() {
+void StoreReader::stop() {
   look_.reset();
 }
 

@@ -1,6 +1,6 @@
 // Models that other tools keep on this machine: Ollama's, LM Studio's, those in Hugging Face's cache. Found,
-// not copied, and never changed. Ollama's manifests are read by llm-importer, confined; of the others names
-// alone are looked at.
+// not copied, and never changed. Ollama's manifests and the descriptions of checkpoints are read by
+// llm-importer, confined; else names alone are looked at.
 #pragma once
 
 #include <filesystem>
@@ -34,26 +34,46 @@ struct Stored {
   std::string sha256;  // lower-case hex; empty where no name tells it
 };
 
-// LM Studio's and Hugging Face's. Blocks while it looks.
+// LM Studio's and Hugging Face's GGUF files. Blocks while it looks.
 std::vector<Stored> named_stores(const StoreFolders& folders);
+
+// A checkpoint that lies somewhere, and that nobody has named.
+struct Checkpoint {
+  std::string name;  // as people know it: the repository's, or the folder's
+  std::filesystem::path folder;
+  std::string origin;                       // the tool, or the folder
+  ModelKind kind = ModelKind::kGeneration;  // once it was looked into
+  bool operator==(const Checkpoint&) const = default;
+};
+// Those in Hugging Face's cache, as far as they are whole, nobody having looked into them. Blocks while it
+// looks.
+std::vector<Checkpoint> cached_checkpoints(const std::filesystem::path& huggingface);
+
 // The revision of a repository that Hugging Face's cache has: its main one, else the last that was written.
 std::optional<std::filesystem::path> cached_snapshot(const std::filesystem::path& huggingface,
                                                      std::string_view repository);
 
-// Ollama's, in a child. One thread.
-class OllamaStore {
+// What is only known by a look into files, which a child takes. One thread.
+class StoreReader {
  public:
+  static constexpr std::size_t kMostCheckpoints = 1'000;
+
   struct Seams {
     boost::asio::any_io_executor executor;
-    std::filesystem::path program;  // llm-importer
-    std::function<void()> changed;  // models() is another list
+    std::filesystem::path program;             // llm-importer
+    std::function<void(bool changed)> looked;  // a look has ended; whether the lists are others now
   };
-  explicit OllamaStore(Seams seams);
-  ~OllamaStore();
+  explicit StoreReader(Seams seams);
+  ~StoreReader();
 
-  // Looks into the folder anew; an empty one has no models.
-  void look(const std::filesystem::path& folder);
+  // Looks into Ollama's folder (an empty one has no models) and at these checkpoints, unless it has done so
+  // or is about to; `again`: even then.
+  void look(const std::filesystem::path& ollama, std::vector<Checkpoint> candidates, bool again);
   const std::vector<Stored>& models() const { return models_; }
+  // Those of the candidates that could be imported.
+  const std::vector<Checkpoint>& checkpoints() const { return checkpoints_; }
+  // Whether looked() is still to be called.
+  bool is_looking() const { return look_ != nullptr; }
   // Ends the child, if it runs.
   void stop();
 
@@ -62,13 +82,16 @@ class OllamaStore {
   void ended(bool whole);
 
   Seams seams_;
+  std::filesystem::path ollama_;
+  std::vector<Checkpoint> candidates_;
   std::shared_ptr<Look> look_;
   std::vector<Stored> models_;
+  std::vector<Checkpoint> checkpoints_;
 };
 
 // One list: `own` first and as they are, then those of the stores that are no double of any before them. A
 // double has the same SHA-256 as another, or, where one of the two is not known, the same size and the same
-// bytes in sixteen places; its name becomes an alias of the first. Blocks for a few reads of files of the
+// bytes in sixty-four places; its name becomes an alias of the first. Blocks for a few reads of files of the
 // same size.
 class Doubles {
  public:

@@ -95,6 +95,12 @@ TEST_F(StoresTest, TheCachesMainRevisionIsLookedInto) {
   EXPECT_FALSE(cached_snapshot(folder.path() / "hub", "owner/hostile"));
   EXPECT_FALSE(cached_snapshot(folder.path() / "hub", "owner/none"));
   EXPECT_FALSE(cached_snapshot({}, "owner/checkpoint"));
+  EXPECT_THAT(cached_checkpoints(folder.path() / "hub"), IsEmpty()) << "without weights";
+  file("hub/models--owner--checkpoint/snapshots/" + commit + "/model.safetensors", "");
+  const auto whole = cached_checkpoints(folder.path() / "hub");
+  ASSERT_EQ(whole.size(), 1u);
+  EXPECT_EQ(whole[0].name, "checkpoint");
+  EXPECT_EQ(whole[0].folder, folder.path() / "hub/models--owner--checkpoint/snapshots" / commit);
 }
 
 TEST_F(StoresTest, ADoubleIsShownOnceWithAllItsNames) {
@@ -119,43 +125,68 @@ TEST_F(StoresTest, ADoubleIsShownOnceWithAllItsNames) {
 }
 
 // The importer played by a shell script.
-class OllamaStoreTest : public StoresTest {
+class StoreReaderTest : public StoresTest {
  protected:
   void importer(const std::string& script) {
     const fs::path program = file("importer", "#!/bin/sh\n" + script + "\n");
     fs::permissions(program, fs::perms::owner_all);
-    store.emplace(OllamaStore::Seams{
-        .executor = io.get_executor(), .program = program, .changed = [this] { ++changes; }});
+    store.emplace(StoreReader::Seams{.executor = io.get_executor(),
+                                     .program = program,
+                                     .looked = [this](bool changed) { changes += changed ? 1 : 0; }});
   }
 
   boost::asio::io_context io;
-  std::optional<OllamaStore> store;
+  std::optional<StoreReader> store;
   int changes = 0;
 };
 
-TEST_F(OllamaStoreTest, WhatTheManifestsNameAndTheDiskHas) {
+TEST_F(StoreReaderTest, WhatTheManifestsNameAndTheDiskHas) {
   file("ollama/blobs/sha256-" + kHash, "model");
   const auto line = [](const std::string& name, const std::string& hash) {
     return R"(echo '{"name": ")" + name + R"(", "sha256": ")" + hash + R"(", "projector_sha256": ""}')" +
            "\n";
   };
-  importer("[ \"$1\" = --ollama ] || exit 1\n" + line("llama3.2:1b", kHash) + line("x/tiny:latest", kHash) +
+  importer("[ \"$1\" = --look ] || exit 1\n" + line("llama3.2:1b", kHash) + line("x/tiny:latest", kHash) +
            line("not-there:1b", kOther) + "echo nonsense");
-  store->look(folder.path() / "ollama");
+  store->look(folder.path() / "ollama", {}, true);
   ASSERT_TRUE(run_until(io, [&] { return changes == 1; }));
   EXPECT_THAT(ids(store->models()), ElementsAre("llama3.2-1b", "x-tiny"));
   EXPECT_EQ(store->models()[0].model.artifact.path, folder.path() / "ollama/blobs" / ("sha256-" + kHash));
   EXPECT_EQ(store->models()[0].model.artifact.size, Bytes(5));
   // The same again is no news; a child that dies takes nothing away; switched off, there are none.
-  store->look(folder.path() / "ollama");
+  store->look(folder.path() / "ollama", {}, true);
   EXPECT_FALSE(run_until(io, [&] { return changes == 2; }));
   file("importer", "#!/bin/sh\nkill -SEGV $$\n");
-  store->look(folder.path() / "ollama");
+  store->look(folder.path() / "ollama", {}, true);
   EXPECT_FALSE(run_until(io, [&] { return changes == 2; }));
   EXPECT_EQ(store->models().size(), 2u);
-  store->look({});
+  store->look({}, {}, false);
   EXPECT_TRUE(run_until(io, [&] { return changes == 2; }));
   EXPECT_THAT(store->models(), IsEmpty());
+}
+
+TEST_F(StoreReaderTest, WhichCheckpointsCouldBeImported) {
+  const std::vector<Checkpoint> all = {{.name = "a", .folder = "/a", .origin = "/"},
+                                       {.name = "whisper", .folder = "/w", .origin = "/"},
+                                       {.name = "bge", .folder = "/b", .origin = "/"}};
+  importer(R"([ "$2 $3 $4 $5" = " /a /w /b" ] || exit 1
+echo '{"checkpoint": 0, "kind": "generation"}'
+echo '{"checkpoint": 2, "kind": "embedding"}'
+echo '{"checkpoint": 2, "kind": "embedding"}'
+echo '{"checkpoint": 3, "kind": "generation"}')");
+  store->look({}, all, false);
+  ASSERT_TRUE(run_until(io, [&] { return changes == 1; }));
+  ASSERT_EQ(store->checkpoints().size(), 2u);
+  EXPECT_EQ(store->checkpoints()[0], all[0]);
+  EXPECT_EQ(store->checkpoints()[1].folder, "/b");
+  EXPECT_EQ(store->checkpoints()[1].kind, ModelKind::kEmbedding);
+  // The same are not looked into again.
+  file("importer", "#!/bin/sh\n");
+  store->look({}, all, false);
+  EXPECT_FALSE(run_until(io, [&] { return changes == 2; }));
+  store->look({}, all, true);
+  EXPECT_TRUE(run_until(io, [&] { return changes == 2; }));
+  EXPECT_THAT(store->checkpoints(), IsEmpty());
 }
 
 }  // namespace

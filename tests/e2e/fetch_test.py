@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Models that are named by where they come from: loading one fetches and imports it, and says how far it is."""
+import json
 import os
 import pathlib
 import subprocess
@@ -9,7 +10,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "fake_hub"))
 from daemon import PATIENCE_S, DaemonTest, fake_model, program  # noqa: E402
 from hub import Hub  # noqa: E402
-from pull_test import environment_of, visible  # noqa: E402
+from pull_test import environment_of, tuning, visible  # noqa: E402
 
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "llm-manager"
 CHECKPOINT = CACHE / "models" / "all-minilm-l6-v2"
@@ -23,6 +24,8 @@ class Fetching(DaemonTest):
 
     def serve(self, hub, config="models: {}\n", models=None, worker=None, **variables):
         folder = self.folder()
+        # In pieces as they come from a hub: the checkpoint is a thousand times as large as what pull_test takes.
+        variables.setdefault("LLM_MANAGER_PULL_TUNING", tuning(chunk=8 << 20, silence_ms=30_000))
         return self.start(models or {}, config, folder=folder, worker=worker, environment=environment_of(hub, folder, **variables))
 
     def command(self, daemon, *words, code=0):
@@ -38,7 +41,11 @@ class Fetching(DaemonTest):
 
     @staticmethod
     def add_minilm(hub):
-        hub.add("owner/minilm", {path.name: path.read_bytes() for path in CHECKPOINT.iterdir() if path.is_file()})
+        modules = [{"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+                   for i, (path, kind) in enumerate((("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")))]
+        hub.add("owner/minilm", {**{path.name: path.read_bytes() for path in CHECKPOINT.iterdir() if path.is_file()},
+                                 "modules.json": json.dumps(modules).encode(),
+                                 "1_Pooling/config.json": b'{"word_embedding_dimension": 384, "pooling_mode_mean_tokens": true}'})
 
     def test_a_load_fetches_and_says_how_far_it_is(self):
         hub = self.hub()
@@ -95,6 +102,7 @@ class Fetching(DaemonTest):
         daemon = self.serve(hub, worker=program("LLM_MANAGER_REAL_WORKER"))
         pulled = daemon.post("/api/v1/pull", {"source": "hf:owner/minilm"}).json()
         self.assertEqual(pulled["models"], ["minilm"], pulled)
+        self.assertEqual([model["id"] for model in daemon.get("/api/v1/models").json()["models"]], ["minilm"])
         self.command(daemon, "load", "minilm")
         self.assertEqual(len(self.vector(daemon, "minilm")), 384)
         daemon.unload("minilm")
@@ -102,6 +110,17 @@ class Fetching(DaemonTest):
         self.assertEqual(visible(daemon.folder / ".cache/llm-manager/models"), [])
         self.assertEqual([p for p in pathlib.Path(daemon.folder).rglob("minilm-*.gguf") if ".pull" not in p.parts], [])
         self.assertEqual(daemon.get("/api/v1/models").json()["models"], [])
+
+    def test_a_key_in_an_address_is_shown_to_nobody(self):
+        hub = self.hub()
+        hub.add_plain("tiny.gguf", b"# a model\n")
+        daemon = self.serve(hub, f"models: {{llm: {{model_path: '{hub.url}/plain/tiny.gguf?token=SECRET'}}}}\n")
+        listed = [daemon.get(path).body for path in ("/api/v1/models", "/v1/models", "/api/v1/explain?model=llm")]
+        self.command(daemon, "load", "llm")
+        listed += [daemon.get(path).body for path in ("/api/v1/models", "/api/v1/pulls")]
+        self.assertEqual([body for body in listed if b"SECRET" in body], [])
+        self.assertNotIn("SECRET", daemon.errors())
+        self.assertEqual(daemon.chat("llm").status, 200)
 
     def test_what_another_tool_has_is_not_fetched(self):
         hub, folder = self.hub(), pathlib.Path(self.folder())

@@ -1,12 +1,12 @@
-#include "runtime/named_source.h"
+#include "runtime/local_copy.h"
 
 #include <algorithm>
-#include <set>
+#include <map>
 #include <system_error>
-
-#include <fmt/format.h>
+#include <utility>
 
 #include "config/arriving.h"
+#include "config/split_name.h"
 #include "hub/listing.h"
 #include "runtime/stores.h"
 
@@ -29,28 +29,23 @@ std::optional<fs::path> file_in(const fs::path& folder, std::string_view pick, s
   return chosen ? std::optional(folder / chosen->front().path) : std::nullopt;
 }
 
+}  // namespace
+
 bool is_checkpoint(const fs::path& folder, const std::set<fs::path>& arriving) {
   std::error_code error;
   bool weights = false;
+  std::map<std::pair<std::string, int>, int> parts;  // of weights in several files: how many are there
   for (fs::directory_iterator each(folder, error), end; !error && each != end; each.increment(error)) {
     if (arriving.contains(each->path())) return false;
-    weights = weights || each->path().extension() == ".safetensors";
+    std::error_code gone;
+    if (each->path().extension() != ".safetensors" || !each->is_regular_file(gone)) continue;
+    weights = true;
+    if (const auto name = config::split_name(each->path().stem().string()))
+      ++parts[{name->base, name->count}];
   }
-  return weights && fs::is_regular_file(folder / "config.json", error);
-}
-
-}  // namespace
-
-std::optional<hub::Source> named_source(std::string_view model_path) {
-  constexpr std::string_view kSchemes[] = {"hf:", "ollama:", "npm:", "https://", "http://"};
-  const bool has_scheme =
-      std::ranges::any_of(kSchemes, [&](std::string_view scheme) { return model_path.starts_with(scheme); });
-  // Without one it is most likely a path: only what can be nothing but a repository's name is one.
-  const bool plain = model_path.find_first_of("@:") == std::string_view::npos &&
-                     std::ranges::count(model_path, '/') == 1 && !model_path.ends_with(".gguf");
-  if (!has_scheme && !plain) return std::nullopt;
-  auto source = hub::parse_source(has_scheme ? std::string(model_path) : fmt::format("hf:{}", model_path));
-  return source ? std::optional(*std::move(source)) : std::nullopt;
+  const auto is_whole = [](const auto& part) { return part.second == part.first.second; };
+  return weights && std::ranges::all_of(parts, is_whole) &&
+         fs::is_regular_file(folder / "config.json", error);
 }
 
 std::optional<fs::path> local_copy(const hub::Source& source, std::span<const fs::path> roots,

@@ -1,4 +1,4 @@
-#include "runtime/named_source.h"
+#include "runtime/local_copy.h"
 
 #include <fstream>
 
@@ -13,20 +13,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string source(std::string_view text) {
-  const auto found = named_source(text);
-  return found ? found->text() : "a path";
-}
-
-TEST(NamedSource, IsNoPath) {
-  EXPECT_EQ(source("Qwen/Qwen3-0.6B"), "hf:Qwen/Qwen3-0.6B@main");
-  EXPECT_EQ(source("hf:Qwen/Qwen3-8B-GGUF:Q8_0"), "hf:Qwen/Qwen3-8B-GGUF:Q8_0@main");
-  EXPECT_EQ(source("ollama:llama3.2:1b"), "ollama:library/llama3.2:1b");
-  for (const std::string_view path : {"", "model.gguf", "models/a.gguf", "/models/a", "./a/b", "../b",
-                                      "~/models", "a/b/c", "tinyllama", "a/b:c", "hf:nobody", "a /b"})
-    EXPECT_EQ(source(path), "a path") << path;
-}
-
 class LocalCopyTest : public ::testing::Test {
  protected:
   void put(const std::string& name, const std::string& text = "x") {
@@ -37,7 +23,7 @@ class LocalCopyTest : public ::testing::Test {
   std::string copy(std::string_view text) const {
     const std::vector<fs::path> roots = {root()};
     const auto found = config::scan_model_folders(roots).models;
-    const auto place = local_copy(*named_source(text), roots, folder.path() / "hub", found);
+    const auto place = local_copy(*hub::named_source(text), roots, folder.path() / "hub", found);
     return place ? place->lexically_relative(folder.path()).string() : "none";
   }
 
@@ -63,6 +49,11 @@ TEST_F(LocalCopyTest, IsAWholeCheckpoint) {
   EXPECT_EQ(copy("owner/repo"), "none") << "without weights";
   put("owner/repo/model.safetensors");
   EXPECT_EQ(copy("owner/repo"), "models/owner/repo");
+  put("owner/parts/config.json");
+  put("owner/parts/model-00001-of-00002.safetensors");
+  EXPECT_EQ(copy("owner/parts"), "none") << "half of it";
+  put("owner/parts/model-00002-of-00002.safetensors");
+  EXPECT_EQ(copy("owner/parts"), "models/owner/parts");
   put(".pull/key/arriving",
       config::arriving_text({{.from = "1", .to = "owner/repo/model.safetensors", .size = 1, .hash = ""}}));
   EXPECT_EQ(copy("owner/repo"), "none") << "it is just being put there";

@@ -1,22 +1,16 @@
-// Models that the configuration names by where they come from instead of by a path: "Qwen/Qwen3-0.6B",
-// "hf:Qwen/Qwen3-8B-GGUF:Q4_K_M", "ollama:llama3.2:1b".
+// Copies on this disk of what the configuration names by where it comes from instead of by a path
+// (hub::named_source): "Qwen/Qwen3-0.6B", "hf:Qwen/Qwen3-8B-GGUF:Q4_K_M", "ollama:llama3.2:1b".
 #pragma once
 
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <span>
-#include <string>
-#include <string_view>
-#include <vector>
 
 #include "domain/model.h"
 #include "hub/source.h"
 
 namespace lm::runtime {
-
-// What a model_path names if it is no path: a source as `pull` takes it, or OWNER/REPO of Hugging Face's hub.
-// nullopt where it is none. Of OWNER/REPO a file or folder that is there is for the caller to prefer.
-std::optional<hub::Source> named_source(std::string_view model_path);
 
 // Where a copy of it lies, pulled or in Hugging Face's cache (`huggingface`; empty: not looked at): a GGUF
 // file of `found`, or a checkpoint's folder. nullopt where there is none that is whole. Blocks for a few
@@ -25,5 +19,10 @@ std::optional<std::filesystem::path> local_copy(const hub::Source& source,
                                                 std::span<const std::filesystem::path> roots,
                                                 const std::filesystem::path& huggingface,
                                                 std::span<const Model> found);
+
+// Whether the folder has a checkpoint's description and all of its weights, as far as the names of numbered
+// parts tell. One of which files are just being put there (`arriving`) is none yet. Looks at names only;
+// blocks for as long as that takes.
+bool is_checkpoint(const std::filesystem::path& folder, const std::set<std::filesystem::path>& arriving);
 
 }  // namespace lm::runtime
