@@ -15,6 +15,7 @@
 #include "config/disk_check.h"
 #include "config/example.h"
 #include "config/sources.h"
+#include "hub/source.h"
 #include "os/file.h"
 
 namespace lm::cli {
@@ -39,7 +40,8 @@ Result<CheckedConfiguration> check_configuration(const std::filesystem::path& ch
       folders && loaded.config.model_folders.empty() &&
       std::filesystem::is_directory(folders->cache / "models", error))
     fetched.push_back(folders->cache / "models");
-  for (const auto& warning : config::check_disk(loaded, fetched))
+  const auto is_source = [](const std::string& path) { return hub::named_source(path).has_value(); };
+  for (const auto& warning : config::check_disk(loaded, fetched, is_source))
     checked.warnings.push_back(config::to_string(warning));
   return checked;
 }

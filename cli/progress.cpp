@@ -39,7 +39,9 @@ std::string bar(double fraction, int columns) {
 }
 
 std::string_view stage_text(std::string_view word) {
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 14> kTexts = {{
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 16> kTexts = {{
+      {"fetching", "fetching it"},
+      {"importing", "importing it"},
       {"queued", "waiting for its turn"},
       {"reserved", "its memory is reserved"},
       {"standby_taken", "a worker takes it"},

@@ -70,6 +70,17 @@ Result<Imported> import_now(const CheckpointFolder& folder, const ImportOptions&
   for (const auto& tensor : plan.tensors)
     total += (tensor.bytes() + kGgufAlignment - 1) / kGgufAlignment * kGgufAlignment;
 
+  // Left free for everybody else.
+  constexpr Bytes kMargin = mib(64);
+  if (options.room && Bytes(total) + kMargin > *options.room) {
+    return fail(Error{.code = ErrorCode::kResourceExhausted,
+                      .message = fmt::format("the model would take {} on the disk, where {} are free: make "
+                                             "room there, or quantise it further",
+                                             to_string(Bytes(total) + kMargin), to_string(*options.room)),
+                      .reason = "disk_full",
+                      .fields = {},
+                      .retry_after = {}});
+  }
   Output output(out);
   LM_TRY_VOID(output.write(header));
   TensorEncoder encoder(plan.shape, options.threads);

@@ -24,6 +24,7 @@ struct Imported {
 };
 
 struct ImportOptions {
+  std::optional<Bytes> room{};               // on the disk that is written to; empty: not known
   std::optional<Quantization> quantization;  // empty: by what the model is for
   int threads = 1;
 };

@@ -5,9 +5,11 @@
 #include <cstring>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <sys/prctl.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
@@ -16,7 +18,9 @@
 #include <fmt/format.h>
 
 #include "checkpoint_folder.h"
+#include "found_checkpoint.h"
 #include "import.h"
+#include "ollama_store.h"
 #include "os/sandbox/sandbox.h"
 #include "report.h"
 #include "unfinished_file.h"
@@ -29,10 +33,13 @@ constexpr const char* kHelp =
     "may.\n"
     "\n"
     "  llm-importer FOLDER OUT.gguf [--quantize none|8bit|4bit] [--threads N]\n"
+    "  llm-importer --look OLLAMA CHECKPOINT…\n"
     "\n"
     "Without --quantize, models that generate become 4-bit and those that embed 8-bit. Progress and the end "
     "are\n"
-    "lines of JSON on standard output. OUT.gguf is visible only when it is whole.\n";
+    "lines of JSON on standard output. OUT.gguf is visible only when it is whole. "
+    "The second form\nlists the models whose manifests Ollama keeps in the folder OLLAMA "
+    "(\"\": none), and which of the checkpoints\ncould be imported.\n";
 
 struct Arguments {
   std::filesystem::path folder, out;
@@ -104,10 +111,14 @@ Error crash(int status) {
 Result<void> run(const Arguments& arguments, bool& told) {
   LM_TRY(const auto folder, CheckpointFolder::open(arguments.folder));
   LM_TRY(auto file, UnfinishedFile::create(arguments.out));
+  ImportOptions options = arguments.options;
+  struct statvfs disk{};
+  if (::fstatvfs(file.fd(), &disk) == 0)
+    options.room = Bytes(static_cast<std::int64_t>(disk.f_bavail * disk.f_frsize));
   const auto child = ::fork();
   if (child < 0)
     return fail(ErrorCode::kUnavailable, "no process could be started for the import", "io_error");
-  if (child == 0) ::_exit(read_and_write(folder, arguments.options, file.fd()));
+  if (child == 0) ::_exit(read_and_write(folder, options, file.fd()));
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
@@ -119,6 +130,27 @@ Result<void> run(const Arguments& arguments, bool& told) {
   return file.publish();
 }
 
+// Manifests and descriptions are small, and all of them are read before the first byte of one is understood.
+int look(std::span<const std::string_view> folders) {
+  const auto manifests =
+      folders.front().empty() ? std::vector<Manifest>() : collect_manifests(folders.front());
+  std::vector<FoundCheckpoint> checkpoints;
+  for (const auto folder : folders.subspan(1)) checkpoints.push_back(collect_checkpoint(folder));
+  // What is written goes to standard output, which may be a file.
+  const auto confined = os::enter_inspection_sandbox(
+      {.address_space = gib(4), .cpu = std::chrono::seconds(10), .written = mib(16)});
+  if (!confined) {
+    report_failed(confined.error());
+    return 1;
+  }
+  for (const wire::StoredModel& model : read_manifests(manifests)) report_stored(model);
+  for (std::size_t i = 0; i < checkpoints.size(); ++i) {
+    if (const auto kind = kind_of_checkpoint(checkpoints[i]))
+      report_stored(wire::StoredCheckpoint{.index = i, .kind = *kind});
+  }
+  return 0;
+}
+
 int main(int argc, char** argv) {
   const std::vector<std::string_view> given(argv + 1, argv + argc);
   for (const auto argument : given) {
@@ -127,6 +159,7 @@ int main(int argc, char** argv) {
       return 0;
     }
   }
+  if (given.size() >= 2 && given[0] == "--look") return look(std::span(given).subspan(1));
   const auto arguments = parse(given);
   if (!arguments) {
     std::fputs(kHelp, stderr);

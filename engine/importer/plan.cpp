@@ -9,9 +9,11 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "json_document.h"
 #include "refusal.h"
+#include "text_battery.h"
 
 namespace lm::importer {
 namespace {
@@ -211,6 +213,11 @@ Result<Plan> make_plan(const CheckpointFolder& folder, std::optional<Quantizatio
   plan.quantization = quantization.value_or(plan.pooling ? Quantization::k8Bit : Quantization::k4Bit);
 
   LM_TRY(plan.tokenizer, read_tokenizer(folder, config, plan.shape.vocabulary, plan.notices));
+  if (const auto lost = texts_without_tokens(plan.tokenizer); !lost.empty()) {
+    const bool drops = plan.tokenizer.model == "gpt2";
+    plan.notices.push_back(fmt::format("its tokenizer has no tokens for all of {}: what it lacks is {}",
+                                       fmt::join(lost, ", "), drops ? "left out" : "read as unknown"));
+  }
   LM_TRY(plan.weights, read_weights(folder));
   plan.source = commonest(plan.weights);
   LM_TRY_VOID(Planner(plan).plan_all());

@@ -12,8 +12,8 @@ namespace {
 namespace json = boost::json;
 
 // A reader that is gone does not stop an import.
-void send(const json::object& line) {
-  const auto text = json::serialize(line) + "\n";
+void send(std::string text) {
+  text += '\n';
   std::size_t sent = 0;
   while (sent < text.size()) {
     const auto n = ::write(STDOUT_FILENO, text.data() + sent, text.size() - sent);
@@ -21,6 +21,10 @@ void send(const json::object& line) {
     if (n <= 0) return;
     sent += static_cast<std::size_t>(n);
   }
+}
+
+void send(const json::object& line) {
+  send(json::serialize(line));
 }
 
 }  // namespace
@@ -43,6 +47,10 @@ void report_written(const Imported& imported) {
 
 void report_imported(std::string_view path) {
   send({{"kind", "imported"}, {"path", path}});
+}
+
+void report_stored(const wire::StoredLine& line) {
+  send(wire::encode(line));
 }
 
 void report_failed(const Error& error) {

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "import.h"
+#include "wire/stored_model.h"
 
 namespace lm::importer {
 
@@ -21,6 +22,8 @@ class ProgressReport {
 void report_written(const Imported& imported);
 // {"kind": "imported", "path": …}: the file is visible and on the disk.
 void report_imported(std::string_view path);
+// wire/stored_model.h
+void report_stored(const wire::StoredLine& line);
 // {"kind": "failed", "code": …, "reason": …, "message": …}
 void report_failed(const Error& error);
 

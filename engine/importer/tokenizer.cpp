@@ -162,11 +162,27 @@ Result<void> read_word_piece(const json::value& tokenizer, const json::value& mo
   return mark_word_starts(continuation, out);
 }
 
+// A merge that makes no token is none that the tokenizer was trained with: text would fall into other tokens.
+Result<void> check_merges(const std::vector<std::string>& merges, const TokenTable& table) {
+  if (table.left_out() > 0) return {};  // it may be one of those
+  for (const auto& merge : merges) {
+    const auto space = merge.find(' ', 1);
+    const auto first = merge.substr(0, space), second = merge.substr(space + 1);
+    for (const auto& token : {first, second, first + second}) {
+      if (!table.id_of(token))
+        return refuse(
+            fmt::format("tokenizer.json: the merge {} has no token {}", in_quotes(merge), in_quotes(token)));
+    }
+  }
+  return {};
+}
+
 Result<void> read_byte_level(const json::value& tokenizer, const json::value& model, TokenTable& table,
                              Tokenizer& out) {
   LM_TRY_VOID(read_vocabulary(model, table));
   LM_TRY_VOID(read_added(tokenizer, table));
   LM_TRY_VOID(read_merges(model, out.merges));
+  LM_TRY_VOID(check_merges(out.merges, table));
   LM_TRY(const auto pre, pre_tokenizer_name(tokenizer, flag_at(model, "ignore_merges").value_or(false)));
   out.model = "gpt2";
   out.pre = std::string(pre);

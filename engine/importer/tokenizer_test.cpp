@@ -5,6 +5,8 @@
 #include <fstream>
 #include <stdlib.h>
 #include <string>
+#include <string_view>
+#include <tuple>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -96,6 +98,16 @@ TEST_F(TokenizerTest, ByteLevelKeepsMergesAndKnowsItsWords) {
   EXPECT_EQ(tokenizer->eot, 5);
   EXPECT_EQ(tokenizer->add_bos, false);
   EXPECT_EQ(tokenizer->chat_template, "{{ x }}");
+}
+
+TEST_F(TokenizerTest, AMergeThatMakesNoTokenIsRefused) {
+  for (const auto& [from, to, word] :
+       {std::tuple(R"(["a","b"])", R"(["a","c"])", "'c'"), std::tuple(R"("ab":2)", R"("ba":2)", "'ab'")}) {
+    std::string text = kByteLevel;
+    text.replace(text.find(from), std::string_view(from).size(), to);
+    file("tokenizer.json", text);
+    EXPECT_THAT(refusal(6), HasSubstr(word));
+  }
 }
 
 TEST_F(TokenizerTest, AWayToCutWordsThatNobodyKnowsIsRefusedWithIt) {

@@ -464,6 +464,21 @@ class Administration {
       const json::object seen =
           load_progress(known != nullptr && known->remote, progress->stage, progress->fraction);
       for (const auto& [name, value] : seen) datum[name] = value;
+    } else if (const auto* import = std::get_if<runtime::ImportProgressed>(&happening.news);
+               import != nullptr && import->model == model) {
+      datum = {{"model", model.str()},
+               {"state", "loading"},
+               {"detail", "importing"},
+               {"stage", "importing"},
+               {"fraction", import->fraction}};
+    } else if (const auto* pull = std::get_if<runtime::Pull>(&happening.news);
+               pull != nullptr && pull->id == runtime_.fetch_of(model)) {
+      const auto total = static_cast<double>(pull->total.count());
+      datum = {{"model", model.str()},
+               {"state", "loading"},
+               {"detail", "fetching"},
+               {"stage", "fetching"},
+               {"fraction", total > 0 ? static_cast<double>(pull->done.count()) / total : 0}};
     } else if (const auto* state = std::get_if<PublishState>(&happening.news);
                state != nullptr && state->model == model) {
       datum = {{"model", model.str()},

@@ -100,6 +100,12 @@ struct DeviceEntry {
   bool operator==(const DeviceEntry&) const = default;
 };
 
+// Where other tools keep models: "auto" (where they usually do), "off", or a folder.
+struct ModelSources {
+  std::string ollama = "auto", lm_studio = "auto", huggingface = "auto";
+  bool operator==(const ModelSources&) const = default;
+};
+
 // How much is kept of conversations while their model is out of memory.
 struct State {
   Bytes memory = gib(1);
@@ -164,6 +170,7 @@ struct Log {
 struct Config {
   std::map<std::string, ModelEntry> models;
   std::vector<std::string> model_folders;
+  ModelSources sources;
   Roles roles;
   Ollama ollama;
   std::map<std::string, Provider> providers;

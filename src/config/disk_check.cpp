@@ -19,7 +19,8 @@ bool is_there(const std::filesystem::path& path) {
 
 }  // namespace
 
-std::vector<Warning> check_disk(const Loaded& loaded, std::span<const std::filesystem::path> others) {
+std::vector<Warning> check_disk(const Loaded& loaded, std::span<const std::filesystem::path> others,
+                                const std::function<bool(const std::string& model_path)>& is_source) {
   std::vector<std::filesystem::path> folders(loaded.config.model_folders.begin(),
                                              loaded.config.model_folders.end());
   folders.insert(folders.end(), others.begin(), others.end());
@@ -47,7 +48,7 @@ std::vector<Warning> check_disk(const Loaded& loaded, std::span<const std::files
     const auto& [path, projector] = std::pair(model.artifact.path, model.artifact.projector);
     if (model.problem) {
       tell(model, "model_path", model.problem->message);
-    } else if (!is_there(path)) {
+    } else if (!is_there(path) && !is_source(loaded.config.models.at(model.id.str()).model_path)) {
       tell(model, "model_path",
            fmt::format("{} is not there, and no model in a model folder is called so", path.string()));
     }

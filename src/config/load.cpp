@@ -459,6 +459,10 @@ void tell_missing_keys(const Config& config, const std::string& file, std::vecto
 void resolve_paths(Config& config, const std::string& folder, const std::string& home) {
   const auto resolve = [&](std::string& path) { path = resolve_path(path, folder, home).string(); };
   for (std::string& models : config.model_folders) resolve(models);
+  for (std::string* source :
+       {&config.sources.ollama, &config.sources.lm_studio, &config.sources.huggingface}) {
+    if (*source != "auto" && *source != "off") resolve(*source);
+  }
   for (auto& [name, command] : config.commands) resolve(command.working_folder);
   for (auto& [name, provider] : config.providers) resolve(provider.api_key.file);
   for (auto& [name, client] : config.server.clients) resolve(client.key.file);

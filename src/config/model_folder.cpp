@@ -44,6 +44,8 @@ class Walk {
  public:
   Walk(const FolderLimits& limits, std::vector<Warning>& warnings) : limits_(limits), warnings_(warnings) {}
 
+  const std::vector<fs::path>& checkpoints() const { return checkpoints_; }
+
   std::vector<FolderFiles> run(std::span<const fs::path> roots) {
     for (const fs::path& root : roots) {
       struct stat status{};
@@ -86,10 +88,12 @@ class Walk {
     for (const fs::path& entry : entries) names.insert(entry.filename().string());
     FolderFiles files;
     std::vector<fs::path> below;
+    bool weights = false;
     for (const fs::path& entry : entries) {
       struct stat status{};
       if (::stat(entry.c_str(), &status) != 0) continue;  // a link to nothing, or gone meanwhile
       const bool folder_below = S_ISDIR(status.st_mode);
+      weights = weights || (S_ISREG(status.st_mode) && entry.extension() == ".safetensors");
       const bool model = S_ISREG(status.st_mode) && lower(entry.extension().string()) == ".gguf" &&
                          !is_partial(entry, names) && !arriving_.contains(entry);
       if (!folder_below && !model) continue;
@@ -111,6 +115,7 @@ class Walk {
       (projector ? files.projectors : files.models).push_back({.path = entry, .size = Bytes(status.st_size)});
     }
     if (!files.models.empty() || !files.projectors.empty()) found_.push_back(std::move(files));
+    if (weights && names.contains("config.json") && is_utf8(folder.native())) checkpoints_.push_back(folder);
     for (const fs::path& next : below) walk(next, depth + 1);
   }
 
@@ -128,6 +133,7 @@ class Walk {
   FolderLimits limits_;
   std::vector<Warning>& warnings_;
   std::vector<FolderFiles> found_;
+  std::vector<fs::path> checkpoints_;
   std::set<fs::path> arriving_;
   std::set<std::pair<dev_t, ino_t>> seen_;
   int looked_at_ = 0;
@@ -314,7 +320,9 @@ ModelKind guess_kind(std::string_view name) {
 
 FolderScan scan_model_folders(std::span<const fs::path> folders, const FolderLimits& limits) {
   FolderScan scan;
-  const std::vector<FolderFiles> found = Walk(limits, scan.warnings).run(folders);
+  Walk walk(limits, scan.warnings);
+  const std::vector<FolderFiles> found = walk.run(folders);
+  scan.checkpoints = walk.checkpoints();
   for (const FolderFiles& files : found) {
     for (Model& model : models_of(files)) scan.models.push_back(std::move(model));
   }

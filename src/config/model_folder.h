@@ -1,5 +1,5 @@
-// The GGUF files of model folders, by their names alone: nothing is opened. Reads folders, so it blocks for
-// as long as the disk takes.
+// The GGUF files and checkpoints of model folders, by their names alone: nothing is opened. Reads folders, so
+// it blocks for as long as the disk takes.
 #pragma once
 
 #include <filesystem>
@@ -20,6 +20,7 @@ struct FolderLimits {
 
 struct FolderScan {
   std::vector<Model> models;  // by folder in the order given, then by path: the same files give the same list
+  std::vector<std::filesystem::path> checkpoints;  // folders with a config.json and *.safetensors
   std::vector<Warning> warnings;
 };
 

@@ -65,6 +65,17 @@ TEST_F(Folder, NamesAreCanonicalAndOrderIsFixed) {
   EXPECT_EQ(first.models, scan().models);
 }
 
+TEST_F(Folder, CheckpointsAreFoundAndAreNoModelsYet) {
+  put("a/qwen/config.json");
+  put("a/qwen/model.safetensors");
+  put("b/config.json");
+  put("c/model.safetensors");
+  put(".hidden/config.json");
+  put(".hidden/model.safetensors");
+  EXPECT_THAT(scan().checkpoints, ElementsAre(root_ / "a/qwen"));
+  EXPECT_THAT(scan().models, IsEmpty());
+}
+
 TEST_F(Folder, PartsOfASplitFileAreOneModel) {
   put("Big-00001-of-00003.gguf", 1);
   put("Big-00002-of-00003.gguf", 2);
@@ -191,13 +202,15 @@ TEST_F(Folder, WhatAConfigurationNamesAndTheDiskDoesNotHaveIsTold) {
         "  b:\n"
         "    model_path: gone.gguf\n"
         "  c: {model_path: \"\"}\n"
-        "  d: {model_path: models/here.gguf, projector: eye.gguf}\n");
+        "  d: {model_path: models/here.gguf, projector: eye.gguf}\n"
+        "  e: {model_path: owner/repo}\n");
   const auto sources = find_sources(root_ / "llm-manager.yaml", root_, {});
   ASSERT_TRUE(sources) << sources.error().message;
   const auto loaded = load(*sources);
   ASSERT_TRUE(loaded) << loaded.error().message;
   std::vector<std::string> told;
-  for (const Warning& warning : check_disk(*loaded)) told.push_back(to_string(warning));
+  const auto is_source = [](const std::string& path) { return path == "owner/repo"; };
+  for (const Warning& warning : check_disk(*loaded, {}, is_source)) told.push_back(to_string(warning));
   const std::string file = (root_ / "llm-manager.yaml").string();
   EXPECT_THAT(told,
               ElementsAre(AllOf(HasSubstr(file + ":1:1"), HasSubstr("nowhere")),

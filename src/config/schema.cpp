@@ -375,6 +375,17 @@ const std::vector<Key>& schema() {
         "model_folders", texts_type("a list of folders"),
         [](auto& c, const std::string&) -> auto& { return c.model_folders; },
         "Folders whose GGUF files are offered by their names, folders below included.", "[models]"));
+    const auto source = [&keys](std::string_view name, std::string ModelSources::* member, std::string help) {
+      keys.push_back(key(
+          fmt::format("sources.{}", name), text_type("auto, off or a folder"),
+          [member](auto& c, const std::string&) -> auto& { return c.sources.*member; }, std::move(help)));
+    };
+    source("ollama", &ModelSources::ollama,
+           "Ollama's models, by its manifests: auto (OLLAMA_MODELS, else where it keeps them), off or a "
+           "folder.");
+    source("lm_studio", &ModelSources::lm_studio, "LM Studio's.");
+    source("huggingface", &ModelSources::huggingface,
+           "Those in Hugging Face's cache: auto is HF_HUB_CACHE, else the folder hub of HF_HOME.");
     const auto role = [&keys](std::string_view name, std::string Roles::* member, std::string help) {
       keys.push_back(key(
           fmt::format("roles.{}", name), text_type("the name of a model"),
@@ -414,6 +425,7 @@ const std::vector<Section>& sections() {
        .example_name = "llm",
        .create = [](Config& c, const std::string& name) { c.models.try_emplace(name); },
        .names = [](const Config& c) { return names_of(c.models); }},
+      plain("sources", "Models that other tools keep on this machine: offered too, and never changed."),
       plain("roles", "Which model has which role."),
       plain("ollama", "An Ollama beside us."),
       plain("providers", "OpenAI-compatible servers by name."),

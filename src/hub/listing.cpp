@@ -162,6 +162,16 @@ std::string folder_of_tag(const Source& source) {
   return "ollama/@" + in_place_of(source.host, ':', "_") + "/" + name;
 }
 
+std::string file_of_tag(const Source& source) {
+  return fmt::format("{}-{}.gguf", name_of(source.name), source.revision);
+}
+
+std::string folder_of_package(const Source& source) {
+  std::string name = source.name;
+  std::erase(name, '@');
+  return fmt::format("npm/{}@{}", name, source.revision);
+}
+
 // "web/HOST/FOLDER" of "https://HOST/FOLDER/NAME": the port where it is not https's, and a number for the
 // folder where its name would be no safe one.
 std::string folder_of_address(const Address& address, std::string_view raw) {
@@ -234,7 +244,7 @@ Task<Result<Listing>> list_ollama(Source source, const Surroundings& surrounding
   }
   LM_CO_TRY(const std::vector<wire::OllamaLayer> layers, wire::decode_ollama_manifest(*body));
   const std::string folder = folder_of_tag(source);
-  const std::string name = fmt::format("{}-{}.gguf", name_of(source.name), source.revision);
+  const std::string name = file_of_tag(source);
   Listing listing;
   for (const wire::OllamaLayer& layer : layers) {
     std::string path;
@@ -324,10 +334,8 @@ Task<Result<Listing>> list_package(Source source, const Surroundings& surroundin
   }
   LM_CO_TRY(const wire::NpmTarball tarball, wire::decode_npm_version(*body));
   LM_CO_TRY(const Address from, Address::parse(tarball.url));
-  std::string folder = source.name;
-  std::erase(folder, '@');
-  LM_CO_TRY(RemoteFile file, co_await look_at(from, fmt::format("npm/{}@{}.tgz", folder, source.revision),
-                                              fetcher, surroundings.tuning.attempts));
+  LM_CO_TRY(RemoteFile file, co_await look_at(from, folder_of_package(source) + ".tgz", fetcher,
+                                              surroundings.tuning.attempts));
   if (!tarball.sha512.empty()) file.promise = {.kind = Promise::Kind::kSha512, .hex = tarball.sha512};
   Listing listing;
   listing.files.push_back(std::move(file));
@@ -336,6 +344,28 @@ Task<Result<Listing>> list_package(Source source, const Surroundings& surroundin
 }
 
 }  // namespace
+
+std::string folder_of(const Source& source) {
+  switch (source.kind) {
+    case Source::Kind::kHuggingFace:
+      return folder_of_repository(source);
+    case Source::Kind::kOllama:
+      return folder_of_tag(source);
+    case Source::Kind::kNpm:
+      return folder_of_package(source);
+    case Source::Kind::kAddress: {
+      const auto address = Address::parse(source.name);
+      return address ? folder_of_address(*address, address->target) : std::string();
+    }
+  }
+  return {};
+}
+
+std::string pick_in_folder(const Source& source) {
+  if (source.kind == Source::Kind::kOllama) return file_of_tag(source);
+  if (source.kind != Source::Kind::kAddress) return source.pick;
+  return http::percent_decode(name_of(source.name)).value_or("");
+}
 
 Bytes Listing::total() const {
   Bytes sum;

@@ -34,6 +34,12 @@ struct Listing {
 // "unauthorized" and "forbidden" say which variable holds the key; kFailedPrecondition "no_registry".
 Task<Result<Listing>> list_source(Source source, const Surroundings& surroundings, Fetcher& fetcher);
 
+// Where files of that source lie in a folder of models, and of no other source: "OWNER/REPO", "ollama/NAME",
+// … Empty where it is none that can be fetched. Pure.
+std::string folder_of(const Source& source);
+// Which of the files there is meant, as choose_files takes it.
+std::string pick_in_folder(const Source& source);
+
 // Which of a repository's files are meant by `pick` (a quantisation, a file's path, or empty): all parts of a
 // split file, and the projector where there is one. Where there is no GGUF file, those of the checkpoint.
 // kNotFound, kInvalidArgument. Pure.

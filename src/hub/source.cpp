@@ -1,6 +1,7 @@
 #include "hub/source.h"
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include <fmt/format.h>
@@ -158,6 +159,18 @@ Result<Source> parse_source(std::string_view text) {
     return wrong(
         text, fmt::format("say where from: hf:{0} for Hugging Face, ollama:{0} for Ollama's registry", text));
   return wrong(text, fmt::format("a source is written {}", kForms));
+}
+
+std::optional<Source> named_source(std::string_view model_path) {
+  constexpr std::array<std::string_view, 5> kSchemes = {"hf:", "ollama:", "npm:", "https://", "http://"};
+  const bool has_scheme =
+      std::ranges::any_of(kSchemes, [&](std::string_view scheme) { return model_path.starts_with(scheme); });
+  // Without one it is most likely a path: only what can be nothing but a repository's name is one.
+  const bool plain = model_path.find_first_of("@:") == std::string_view::npos &&
+                     std::ranges::count(model_path, '/') == 1 && !model_path.ends_with(".gguf");
+  if (!has_scheme && !plain) return std::nullopt;
+  auto source = parse_source(has_scheme ? std::string(model_path) : fmt::format("hf:{}", model_path));
+  return source ? std::optional(*std::move(source)) : std::nullopt;
 }
 
 bool is_safe_path(std::string_view path) {

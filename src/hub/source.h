@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -37,6 +38,11 @@ std::string_view without_query(std::string_view text);
 // "hf:OWNER/REPO[:QUANT|:FILE][@REVISION]", "ollama:[HOST/][NAMESPACE/]NAME[:TAG]", "https://…",
 // "npm:PACKAGE@VERSION". kInvalidArgument "bad_source" says which part is wrong and how it is written.
 Result<Source> parse_source(std::string_view text);
+
+// What a model_path or MODEL_NAME names where it is no path: a source as above, or OWNER/REPO of Hugging
+// Face's hub. nullopt where it is none. Of OWNER/REPO a file or folder that is there is for the caller to
+// prefer.
+std::optional<Source> named_source(std::string_view model_path);
 
 // Whether that may be a file's path inside of a folder of ours: relative, at most 8 folders, no segment that
 // is empty, hidden, "." or "..", longer than 200 bytes or with control characters or backslashes.

@@ -23,6 +23,19 @@ TEST(Source, KnowsEveryForm) {
   EXPECT_EQ(full("https://example.org/a/b.gguf"), "https://example.org/a/b.gguf");
 }
 
+TEST(Source, AModelsPathIsOneWhereItCanBeNothingElse) {
+  const auto named = [](std::string_view text) {
+    const auto source = named_source(text);
+    return source ? source->text() : "a path";
+  };
+  EXPECT_EQ(named("Qwen/Qwen3-0.6B"), "hf:Qwen/Qwen3-0.6B@main");
+  EXPECT_EQ(named("hf:Qwen/Qwen3-8B-GGUF:Q8_0"), "hf:Qwen/Qwen3-8B-GGUF:Q8_0@main");
+  EXPECT_EQ(named("ollama:llama3.2:1b"), "ollama:library/llama3.2:1b");
+  for (const std::string_view path : {"", "model.gguf", "models/a.gguf", "/models/a", "./a/b", "../b",
+                                      "~/models", "a/b/c", "tinyllama", "a/b:c", "hf:nobody", "a /b"})
+    EXPECT_EQ(named(path), "a path") << path;
+}
+
 TEST(Source, AQueryIsForTheServerOnly) {
   const auto source = parse_source("https://example.org/a/b.gguf?token=SECRET");
   ASSERT_TRUE(source);

@@ -49,6 +49,7 @@ class Imports {
   void want(std::vector<Import> missing);
   // What failed may be tried again by the next want().
   void forget_failures() { failures_.clear(); }
+  void forget_failure(const std::filesystem::path& file) { failures_.erase(file); }
   // Why there is no such file, if it was tried.
   const Error* failure(const std::filesystem::path& file) const;
   // Ends the import under way and begins none any more. Blocks until its process is gone, which is at once.

@@ -276,6 +276,15 @@ bool Records::was_pulled(const std::string& path) const {
   return impl_->pulls.has_file(path).value_or(false);
 }
 
+std::vector<std::filesystem::path> Records::pulled_checkpoints() const {
+  std::vector<std::filesystem::path> folders;
+  const auto files = impl_->pulls.files_named("config.json");
+  if (!files) log::warning("pulled checkpoints could not be read: {}", files.error().message);
+  for (const std::string& file : files ? *files : std::vector<std::string>())
+    folders.push_back(std::filesystem::path(file).parent_path());
+  return folders;
+}
+
 void Records::died(const ModelId& model, std::string_view how) {
   note(impl_->deaths.record(
            {.artifact = model.str(), .at_ms = unix_time_ms(), .cause = "failed", .how = std::string(how)}),

@@ -59,6 +59,8 @@ class Records {
   void add_file(const store::PulledFileRecord& file);
   void forget_file(const std::string& path);
   bool was_pulled(const std::string& path) const;
+  // Folders of checkpoints that pulls have written.
+  std::vector<std::filesystem::path> pulled_checkpoints() const;
 
   // A worker's death or a failed load.
   void died(const ModelId& model, std::string_view how);

@@ -69,6 +69,13 @@ Result<RemovedFiles> put_aside(const Model& model, const std::vector<Model>& all
                             model.id.str(), other.id.str()),
                 "in_use");
   }
+  for (const fs::path& folder : rules.foreign_folders) {
+    if (!is_below(model.artifact.path, folder) && !is_below(model.artifact.path.parent_path(), folder))
+      continue;
+    return fail(ErrorCode::kPermissionDenied,
+                fmt::format("{} is {}'s: remove it there", model.artifact.path.string(), model.origin),
+                "not_ours");
+  }
   const bool was_found = model.origin == model.artifact.path.parent_path().string();
   if (!was_found && !rules.force) {
     return fail(ErrorCode::kFailedPrecondition,
@@ -106,6 +113,28 @@ Result<RemovedFiles> put_aside(const Model& model, const std::vector<Model>& all
          folder = folder.parent_path()) {
       if (!fs::remove(folder, missing) || missing) break;
     }
+  }
+  return removed;
+}
+
+Result<RemovedFiles> put_checkpoint_aside(const fs::path& folder, const fs::path& made,
+                                          const RemovalRules& rules) {
+  RemovedFiles removed;
+  std::error_code missing;
+  std::vector<fs::path> files;
+  for (fs::recursive_directory_iterator each(folder, missing), end; !missing && each != end;
+       each.increment(missing)) {
+    if (each->is_regular_file(missing)) files.push_back(each->path());
+  }
+  if (fs::is_regular_file(made, missing)) files.push_back(made);
+  for (const fs::path& file : files) {
+    const auto size = fs::file_size(file, missing);
+    if (!missing) removed.size += Bytes(static_cast<std::int64_t>(size));
+    removed.files.push_back(file.string());
+  }
+  std::ranges::sort(removed.files);
+  for (const fs::path& place : {folder, made}) {
+    if (fs::exists(place, missing)) LM_TRY_VOID(put_aside(place, root_of(place, rules), removed.aside));
   }
   return removed;
 }

@@ -19,6 +19,8 @@ struct RemovalRules {
   std::filesystem::path own_folder;
   // Where models are looked for: what is put aside lies in the one that the file is below.
   std::vector<std::filesystem::path> folders{};
+  // Other tools': nothing in there is touched.
+  std::vector<std::filesystem::path> foreign_folders{};
   // Whether a pull has written that file.
   std::function<bool(const std::string& path)> was_pulled;
   bool force = false;  // also what nobody has pulled, and what the configuration names
@@ -35,7 +37,13 @@ struct RemovedFiles {
 // they are gone for everybody who looks. All or nothing but for a disk that fails in the middle.
 //
 // kFailedPrecondition "in_use": another model is made of the same file; "configured": the configuration names
-// it; kPermissionDenied "not_pulled": no pull has written it; kNotFound where no file is there.
+// it; kPermissionDenied "not_ours": another tool keeps it; kPermissionDenied "not_pulled": no pull has
+// written it; kNotFound where no file is there.
 Result<RemovedFiles> put_aside(const Model& model, const std::vector<Model>& all, const RemovalRules& rules);
+
+// The same of what a pull has brought of a checkpoint, and of the file that was made of it (which may not be
+// there).
+Result<RemovedFiles> put_checkpoint_aside(const std::filesystem::path& folder,
+                                          const std::filesystem::path& made, const RemovalRules& rules);
 
 }  // namespace lm::runtime

@@ -31,10 +31,13 @@ class RemovalTest : public ::testing::Test {
     return made;
   }
   Result<RemovedFiles> remove(const Model& model, const std::vector<Model>& all, bool force = false) {
-    return put_aside(model, all,
-                     {.own_folder = folder_.path() / "own",
-                      .was_pulled = [this](const std::string& path) { return pulled_.contains(path); },
-                      .force = force});
+    return put_aside(model, all, rules(force));
+  }
+  RemovalRules rules(bool force = false) const {
+    return {.own_folder = folder_.path() / "own",
+            .foreign_folders = {folder_.path() / "theirs"},
+            .was_pulled = [this](const std::string& path) { return pulled_.contains(path); },
+            .force = force};
   }
   std::string reason(const Result<RemovedFiles>& removed) {
     return removed ? "done" : removed.error().reason;
@@ -57,6 +60,22 @@ TEST_F(RemovalTest, TakesAllPartsAndEmptyFolders) {
   EXPECT_TRUE(fs::exists(folder_.path() / "own/.pull/removed.1/m-00001-of-00002.gguf"));
 }
 
+TEST_F(RemovalTest, ACheckpointGoesWithWhatWasMadeOfIt) {
+  const fs::path config = file("own/owner/repo/config.json"),
+                 pooling = file("own/owner/repo/1_Pooling/config.json");
+  const fs::path made = file("imported/repo-1-1.gguf"), other = file("imported/other-1-1.gguf");
+  const auto removed = put_checkpoint_aside(config.parent_path(), made, rules());
+  ASSERT_TRUE(removed);
+  EXPECT_THAT(removed->files, ElementsAre(made.string(), pooling.string(), config.string()));
+  EXPECT_EQ(removed->size, Bytes(15));
+  EXPECT_EQ(removed->aside.size(), 2u);
+  EXPECT_FALSE(fs::exists(config.parent_path()));
+  EXPECT_FALSE(fs::exists(made));
+  EXPECT_TRUE(fs::exists(other));
+  EXPECT_TRUE(
+      put_checkpoint_aside(folder_.path() / "none", folder_.path() / "none.gguf", rules())->files.empty());
+}
+
 TEST_F(RemovalTest, TheNextDoesNotShareAFolderWithOneThatIsStillEmptied) {
   const fs::path one = file("own/one.gguf"), two = file("own/two.gguf");
   const auto first = remove(model("one", one), {model("one", one)});
@@ -65,6 +84,14 @@ TEST_F(RemovalTest, TheNextDoesNotShareAFolderWithOneThatIsStillEmptied) {
   EXPECT_NE(first->aside, second->aside);
   EXPECT_TRUE(is_aside(second->aside[0].key));
   EXPECT_TRUE(fs::exists(folder_.path() / "own/.pull" / second->aside[0].key / "two.gguf"));
+}
+
+TEST_F(RemovalTest, NeverTouchesWhatAnotherToolKeeps) {
+  const fs::path blob = file("theirs/blobs/sha256-0");
+  EXPECT_EQ(reason(remove(model("m", blob), {}, true)), "not_ours");
+  fs::create_symlink(blob, folder_.path() / "theirs/link.gguf");
+  EXPECT_EQ(reason(remove(model("m", folder_.path() / "theirs/link.gguf"), {}, true)), "not_ours");
+  EXPECT_TRUE(fs::exists(blob));
 }
 
 TEST_F(RemovalTest, LeavesWhatOthersUse) {

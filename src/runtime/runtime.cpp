@@ -23,9 +23,7 @@
 #include "runtime/control_loop.h"
 #include "runtime/event_log.h"
 #include "runtime/idle_checkpoints.h"
-#include "runtime/import_folder.h"
-#include "runtime/imports.h"
-#include "runtime/inventory.h"
+#include "runtime/local_models.h"
 #include "runtime/memory_sampler.h"
 #include "runtime/remote_devices.h"
 #include "runtime/roles.h"
@@ -87,17 +85,29 @@ struct Runtime::Impl {
                      .begin = [this](InstanceId instance) { workers->checkpoint(instance); },
                      .cancel = [this](InstanceId instance) { workers->cancel_checkpoint(instance); }},
                     loaded.config.state.checkpoint_idle),
-        imports({.executor = executor,
-                 .program = places.importer,
-                 .began = [this](const Import& import) { import_began(import); },
-                 .progressed =
-                     [this](const Import& import, double fraction) {
-                       hub.publish(ImportProgressed{import.model, import_job, fraction});
-                     },
-                 .ended =
-                     [this](const Import& import, Result<std::vector<std::string>> outcome) {
-                       import_ended(import, std::move(outcome));
-                     }}) {}
+        local({.executor = executor,
+               .clock = clock,
+               .hub = hub,
+               .importer = places.importer,
+               .imports = places.imports,
+               .run = [this](Task<> task) { run(std::move(task)); },
+               .is_stopping = [this] { return stopping.is_open(); },
+               .model = [this](const ModelId& id) { return catalog.find(id); },
+               .model_of = [this](InstanceId instance) { return runner->model_of(instance); },
+               .pulled_checkpoints = [this] { return records->pulled_checkpoints(); },
+               .pull =
+                   [this](const std::string& source, std::string who) {
+                     return pulls->start(source, folder_of_pulls(loaded.config), std::move(who));
+                   },
+               .find_pull = [this](std::uint64_t id) { return pulls->find(id); },
+               .open_import_job = [this](const ModelId& model) { return open_job("import", model); },
+               .finish_job =
+                   [this](JobId job, std::optional<Error> error) {
+                     runner->run(FinishJob{job, std::move(error), {}});
+                   },
+               .discard = [this](const Aside& aside) { pulls->discard(aside); },
+               .look_again = [this] { apply(loaded.config); },
+               .found_others = [this] { tell_rescan(); }}) {}
 
   Task<Result<void>> start() {
     LM_CO_TRY_VOID(os::make_private_folders(places.run));
@@ -134,7 +144,11 @@ struct Runtime::Impl {
     runner = std::make_unique<CommandRunner>(CommandRunner::Seams{
         .executor = executor,
         .clock = clock,
-        .post = [this](Event event) { loop.post(std::move(event)); },
+        .post =
+            [this](Event event) {
+              local.look_for_refusal(event);
+              loop.post(std::move(event));
+            },
         .leases = leases,
         .jobs = jobs,
         .hub = hub,
@@ -189,9 +203,10 @@ struct Runtime::Impl {
     run(keep_looking());
     make_pulls();
     pulls->begin(places_of_files());
-    clean_imports();
+    local.clean();
     // Those that answer are listed from the first request on; the others are, as soon as they do.
     co_await upstreams->wait_until_seen(std::chrono::seconds(1));
+    co_await local.wait_for_stores(std::chrono::seconds(1));
     co_return Result<void>();
   }
 
@@ -231,6 +246,7 @@ struct Runtime::Impl {
         hub.publish(Progress{*model, progress->instance, progress->stage, progress->fraction});
       }
     }
+    local.look_for_refusal(event);
     const bool loaded_now = std::holds_alternative<LoadSucceeded>(event);
     const bool lost_one = tells_of_loss(event);
     if (const auto* exited = std::get_if<WorkerExited>(&event)) checkpoints.ended(exited->instance);
@@ -277,7 +293,7 @@ struct Runtime::Impl {
       co_await stopping.wait(kLookAgain);
       if (!stopping.is_open() && clock.now() >= cleaned + kCleanEvery) {
         cleaned = clock.now();
-        clean_imports();
+        local.clean();
       }
       if (!stopping.is_open() && !remote.troubles().empty()) co_await look_again();
     }
@@ -320,11 +336,7 @@ struct Runtime::Impl {
     std::error_code missing;
     if (config.model_folders.empty() && std::filesystem::is_directory(places.fetched, missing))
       folders.push_back(places.fetched);
-    Inventory inventory = take_inventory(config, folders, places.imports);
-    for (Model& model : inventory.models) {
-      const Error* failed = imports.failure(model.artifact.path);
-      if (failed != nullptr && model.problem && model.problem->reason == "importing") model.problem = *failed;
-    }
+    Inventory inventory = local.look(config, std::move(folders), {folder_of_pulls(config), places.fetched});
     warnings = inventory.warnings;
     for (const config::Warning& warning : loaded.warnings) warnings.push_back(config::to_string(warning));
     const std::string_view variant =
@@ -351,54 +363,34 @@ struct Runtime::Impl {
     }
     for (const std::string& warning : warnings) log::warning("{}", warning);
     for (const Model& model : inventory.models) {
-      if (model.problem && model.problem->reason != "importing")
+      if (model.problem && !comes_when_asked(*model.problem))
         log::warning("{} cannot be loaded: {}", model.id.str(), model.problem->message);
     }
     local_models = std::move(inventory.models);
     roles = std::move(inventory.roles);
     loop.post(SettingsChanged{config.settings, std::move(devices)});
     list_models();
-    imports.want(std::move(inventory.missing));
+    local.begin_imports();
   }
 
-  // What was imported and is of no use any more is removed, by a child.
-  void clean_imports() {
-    std::set<std::filesystem::path> named;
-    for (const Model& model : local_models) named.insert(model.artifact.path);
-    const auto useless =
-        useless_imports(places.imports, named, std::filesystem::file_time_type::clock::now());
-    if (useless.empty()) return;
-    const auto aside = make_aside(places.imports);
-    if (!aside) return log::warning("old imports are not removed: {}", aside.error().message);
-    for (const std::filesystem::path& file : useless) {
-      const auto moved = move_aside(*aside, file);
-      if (moved)
-        log::info("{} is removed: no model is made of it any more", file.string());
-      else
-        log::warning("{}", moved.error().message);
-    }
-    pulls->discard(*aside);
+  std::filesystem::path folder_of_pulls(const config::Config& config) const {
+    return config.model_folders.empty() ? places.fetched
+                                        : std::filesystem::path(config.model_folders.front());
   }
 
-  void import_began(const Import& import) {
-    import_job = open_job("import", import.model);
-    log::info("{} is being imported from {}", import.model.str(), import.folder.string());
+  // A wish for a model whose files are not here yet waits for them, and ends where they do not come.
+  void when_provided(JobId job, const ModelId& model, const std::string& who, std::function<void()> go_on) {
+    local.provide(
+        model, who, [this, job] { return jobs.find(job) == nullptr; },
+        [this, job, go_on = std::move(go_on)](std::optional<Error> why) {
+          if (why) return runner->run(FinishJob{job, std::move(why), {}});
+          go_on();
+        });
   }
 
-  // The models are looked at anew: one has its file now, or says why not.
-  void import_ended(const Import& import, Result<std::vector<std::string>> outcome) {
-    const JobId job = import_job;  // apply() begins the next one
-    std::optional<Error> error;
-    if (outcome) {
-      for (const std::string& notice : *outcome) log::info("{}: {}", import.model.str(), notice);
-      log::info("{} is imported as {}", import.model.str(), import.file.string());
-    } else {
-      log::warning("{} could not be imported: {}", import.model.str(), outcome.error().message);
-      error = std::move(outcome).error();
-    }
-    apply(loaded.config);
-    clean_imports();
-    runner->run(FinishJob{job, std::move(error), {}});
+  static bool comes_when_asked(const Error& problem) {
+    return problem.reason == "importing" || problem.reason == "not_fetched" ||
+           problem.reason == "not_imported";
   }
 
   // Looks at the model folders again; what came and went, in words.
@@ -416,6 +408,11 @@ struct Runtime::Impl {
     for (const ModelId& model : before)
       if (!now.contains(model)) changes.push_back(fmt::format("{} is gone", model.str()));
     return changes;
+  }
+
+  void tell_rescan() {
+    if (auto changes = rescan(); !changes.empty())
+      hub.publish(ConfigReloaded{std::move(changes), all_warnings()});
   }
 
   void make_pulls() {
@@ -440,16 +437,19 @@ struct Runtime::Impl {
     std::vector<std::filesystem::path> folders = folders_of_models();
     folders.push_back(places.fetched);
     folders.push_back(places.imports);
-    for (const Model& model : local_models) folders.push_back(model.artifact.path.parent_path());
+    for (const Model& model : local_models)
+      if (!model.artifact.path.empty()) folders.push_back(model.artifact.path.parent_path());
     return folders;
   }
 
   std::vector<ModelId> models_of(const std::vector<std::string>& files) {
-    if (auto changes = rescan(); !changes.empty())
-      hub.publish(ConfigReloaded{std::move(changes), all_warnings()});
+    tell_rescan();
     std::vector<ModelId> models;
     for (const Model& model : local_models) {
-      if (std::ranges::find(files, model.artifact.path.string()) != files.end()) models.push_back(model.id);
+      const std::filesystem::path* checkpoint = local.checkpoint_of(model.id);
+      const std::string file =
+          checkpoint == nullptr ? model.artifact.path.string() : (*checkpoint / "config.json").string();
+      if (std::ranges::find(files, file) != files.end()) models.push_back(model.id);
     }
     return models;
   }
@@ -589,8 +589,7 @@ struct Runtime::Impl {
   std::unique_ptr<Records> records;
   StateKeeper keeper;
   IdleCheckpoints checkpoints;
-  Imports imports;
-  JobId import_job;  // of the import under way
+  LocalModels local;
   std::unique_ptr<Pulls> pulls;
   std::unique_ptr<backend::Workers> workers;
   std::shared_ptr<backend::Upstreams> upstreams;
@@ -613,7 +612,7 @@ Task<Result<void>> Runtime::start() {
 Task<void> Runtime::stop(Duration drain) {
   Impl& impl = *impl_;
   if (impl.runner == nullptr) co_return;
-  impl.imports.stop();
+  impl.local.stop();
   impl.keeper.prepare_close();
   if (impl.pulls) impl.pulls->stop();
   impl.loop.post(ShutdownBegan{impl.clock.now() + drain});
@@ -662,7 +661,12 @@ Jobs& Runtime::jobs() {
 
 Task<> Runtime::look_before(ModelId model, bool chosen) {
   const Model* known = impl_->catalog.find(model);
-  if (known != nullptr && !known->remote) co_return impl_->look_at_file(*known);
+  if (known != nullptr && !known->remote) {
+    impl_->local.asked(model);
+    known = impl_->catalog.find(model);
+    if (known != nullptr) impl_->look_at_file(*known);
+    co_return;
+  }
   if (known == nullptr || known->problem || !impl_->upstreams) co_return;
   const UpstreamId upstream = known->remote->upstream;
   const Snapshot now = snapshot();
@@ -742,8 +746,10 @@ std::string Runtime::waiting_note(const ModelId& model, RequestId request) const
 
 JobId Runtime::load(ModelId model, std::string who, bool force) {
   const JobId job = impl_->open_job("load", model);
-  impl_->look_before(model);
-  impl_->loop.post(LoadWanted{job, std::move(model), std::move(who), force});
+  impl_->when_provided(job, model, who, [impl = impl_.get(), job, model, who, force] {
+    impl->look_before(model);
+    impl->loop.post(LoadWanted{job, model, who, force});
+  });
   return job;
 }
 
@@ -761,7 +767,9 @@ JobId Runtime::pin(ModelId model, bool pinned) {
 
 JobId Runtime::choose(ModelId model, std::string who) {
   const JobId job = impl_->open_job("switch", model);
-  impl_->loop.post(SwitchWanted{job, std::move(model), std::move(who)});
+  impl_->when_provided(job, model, who, [impl = impl_.get(), job, model, who] {
+    impl->loop.post(SwitchWanted{job, model, who});
+  });
   return job;
 }
 
@@ -783,9 +791,11 @@ void Runtime::abandon(JobId job) {
 }
 
 Result<std::uint64_t> Runtime::pull(const std::string& source, std::string who) {
-  const std::vector<std::string>& wished = impl_->loaded.config.model_folders;
-  return impl_->pulls->start(
-      source, wished.empty() ? impl_->places.fetched : std::filesystem::path(wished.front()), std::move(who));
+  return impl_->pulls->start(source, impl_->folder_of_pulls(impl_->loaded.config), std::move(who));
+}
+
+std::uint64_t Runtime::fetch_of(const ModelId& model) const {
+  return impl_->local.pull_of(model);
 }
 
 Pulls& Runtime::pulls() {
@@ -809,19 +819,22 @@ Result<RemovedFiles> Runtime::remove(const ModelId& id, bool force) {
                 fmt::format("{0} is {1}: llm-manager unload {0} first", id.str(), to_string(view->state)),
                 "model_loaded");
   }
-  LM_TRY(
-      RemovedFiles removed,
-      put_aside(*model, impl_->local_models,
-                {.own_folder = impl_->places.fetched,
-                 .folders = impl_->folders_of_models(),
-                 .was_pulled = [this](const std::string& path) { return impl_->records->was_pulled(path); },
-                 .force = force}));
+  const StoreFolders others = LocalModels::store_folders(impl_->loaded.config);
+  const std::filesystem::path* checkpoint = impl_->local.checkpoint_of(id);
+  const RemovalRules rules{
+      .own_folder = impl_->places.fetched,
+      .folders = impl_->folders_of_models(),
+      .foreign_folders = {others.ollama, others.lm_studio, others.huggingface},
+      .was_pulled = [this](const std::string& path) { return impl_->records->was_pulled(path); },
+      .force = force};
+  LM_TRY(RemovedFiles removed, checkpoint != nullptr
+                                   ? put_checkpoint_aside(*checkpoint, model->artifact.path, rules)
+                                   : put_aside(*model, impl_->local_models, rules));
   for (const std::string& file : removed.files) {
     log::info("{} is removed", file);
     impl_->records->forget_file(file);
   }
-  if (auto changes = impl_->rescan(); !changes.empty())
-    impl_->hub.publish(ConfigReloaded{std::move(changes), impl_->all_warnings()});
+  impl_->tell_rescan();
   for (const Aside& aside : removed.aside) impl_->pulls->discard(aside);
   return removed;
 }
@@ -880,7 +893,7 @@ Result<ConfigReloaded> Runtime::reload() {
   const config::Config before = std::exchange(impl_->loaded, std::move(fresh)).config;
   const std::set<ModelId> models_before = impl_->local_ids();
   impl_->remote.name(impl_->loaded.config.rpc_servers);
-  impl_->imports.forget_failures();
+  impl_->local.forget();
   impl_->apply(impl_->loaded.config);
   if (before.rpc_servers != impl_->loaded.config.rpc_servers) impl_->run(impl_->look_again());
   std::ranges::move(impl_->told_changes(models_before), std::back_inserter(news.changes));

@@ -131,6 +131,8 @@ class Runtime {
   // A pull of that source: Pulls::start, into the folder that the configuration wants.
   Result<std::uint64_t> pull(const std::string& source, std::string who);
   Pulls& pulls();
+  // The pull that fetches this model now; 0: none.
+  std::uint64_t fetch_of(const ModelId& model) const;
   // The model's files are gone when this returns. Refuses while any instance of the model is in memory or on
   // its way there ("model_loaded"); else as put_aside.
   Result<RemovedFiles> remove(const ModelId& model, bool force);

@@ -73,6 +73,20 @@ Result<void> Pulls::forget_file(std::string_view path) {
   return statement.bind(1, path).run();
 }
 
+Result<std::vector<std::string>> Pulls::files_named(std::string_view name) {
+  LM_TRY(
+      Statement statement,
+      database_.prepare("SELECT path FROM pulled_files WHERE substr(path, -length(?1)) = ?1 ORDER BY path"));
+  const std::string end = "/" + std::string(name);
+  statement.bind(1, end);
+  std::vector<std::string> paths;
+  while (true) {
+    LM_TRY(const bool row, statement.step());
+    if (!row) return paths;
+    paths.emplace_back(statement.text(0));
+  }
+}
+
 Result<bool> Pulls::has_file(std::string_view path) {
   LM_TRY(Statement statement, database_.prepare("SELECT 1 FROM pulled_files WHERE path = ?1"));
   return statement.bind(1, path).step();

@@ -50,6 +50,8 @@ class Pulls {
   Result<void> add_file(const PulledFileRecord& file);
   Result<void> forget_file(std::string_view path);
   Result<bool> has_file(std::string_view path);
+  // The pulled files of that name, by path.
+  Result<std::vector<std::string>> files_named(std::string_view name);
 
  private:
   Database& database_;

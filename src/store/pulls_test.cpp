@@ -39,6 +39,8 @@ TEST(Pulls, SurviveARestart) {
   Pulls pulls(*opened->database);
   EXPECT_EQ(pulls.all().value(), std::vector<PullRecord>{first});
   EXPECT_TRUE(pulls.has_file("/models/x").value());
+  EXPECT_EQ(pulls.files_named("x").value(), std::vector<std::string>{"/models/x"});
+  EXPECT_TRUE(pulls.files_named("s/x").value().size() == 0u);
   ASSERT_TRUE(pulls.forget_file("/models/x"));
   EXPECT_FALSE(pulls.has_file("/models/x").value());
 }

@@ -44,6 +44,15 @@ def fake_model(**lines):
     return "".join(f"{key}={value}\n" for key, value in lines.items())
 
 
+def worker_beside(importer, folder):
+    """The fake worker with that importer beside it, where the daemon looks for one."""
+    place = pathlib.Path(folder) / "programs"
+    place.mkdir()
+    (place / "llm-worker").symlink_to(program("LLM_MANAGER_FAKE_WORKER"))
+    (place / "llm-importer").symlink_to(importer)
+    return place / "llm-worker"
+
+
 # ---- processes, by /proc
 
 def status_of(pid):
@@ -401,7 +410,10 @@ class Daemon:
                           "--models", str(self.models), "--listen", listen, *arguments]
         self.environment = {name: os.environ[name] for name in ("PATH", "LANG", "ASAN_OPTIONS", "UBSAN_OPTIONS",
                                                                 "TSAN_OPTIONS") if name in os.environ}
-        self.environment.update({"HOME": str(self.folder), "LLM_MANAGER_WORKER": str(worker or program("LLM_MANAGER_FAKE_WORKER"))})
+        self.environment.update({"HOME": str(self.folder),
+                                 # Also where this machine has an Ollama of its own.
+                                 "OLLAMA_MODELS": str(self.folder / ".ollama/models"),
+                                 "LLM_MANAGER_WORKER": str(worker or program("LLM_MANAGER_FAKE_WORKER"))})
         self.environment.update(environment or {})
         self.process = None
         self.address = None

@@ -14,7 +14,7 @@ import subprocess
 import time
 import unittest
 
-from daemon import DaemonTest, program, wait_gone
+from daemon import DaemonTest, program, wait_gone, worker_beside
 
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "llm-manager"
 CHECKPOINT = CACHE / "models" / "all-minilm-l6-v2"
@@ -154,6 +154,45 @@ class Daemons(Importer):
         daemon.signal(signal.SIGHUP)
         self.assertIsNone(events.wait("job", since=mark)["error"])
         self.assertEqual(daemon.post("/v1/embeddings", {"model": "embedding", "input": "Hello"}).status, 200)
+
+
+class StandIns(Importer):
+    """With an importer of our own: what the daemon does where the engine refuses its file, or the disk is full."""
+
+    def start_with(self, script):
+        """The script has the folder in $1, the file in $2, and in $4 the type where one was asked for."""
+        folder = self.place()
+        checkpoint, importer = folder / "checkpoint", folder / "importer"
+        checkpoint.mkdir()
+        for name in ("config.json", "model.safetensors"):
+            (checkpoint / name).write_text("{}")
+        importer.write_text(f"#!/bin/sh\n{script}\n")
+        importer.chmod(0o755)
+        config = json.dumps({"models": {"llm": {"model_path": str(checkpoint)}}})
+        return self.start({}, config, folder=str(folder), worker=worker_beside(importer, folder))
+
+    def test_the_next_quantisation_takes_the_place_of_what_is_refused(self):
+        for how in ("fail", "fail_inspection"):
+            with self.subTest(how):
+                daemon = self.start_with(f'case "$4" in 8bit) text= ;; *) text={how}=unsupported_model ;; esac; echo "$text" > "$2"')
+                daemon.events(last_id=0).wait("job", error=None)
+                refused = daemon.load("llm")
+                self.assertEqual(refused.error()["code"], "unsupported_model", refused)
+                self.assertIn("imported again, as 8bit", refused.error()["message"])
+                self.assertEqual(daemon.load("llm").status, 200)
+                self.assertEqual(daemon.chat("llm").status, 200)
+                warnings = daemon.get("/api/v1/system").json()["warnings"]
+                self.assertEqual(len([w for w in warnings if "imported as 8bit instead" in w]), 1, warnings)
+
+    def test_what_failed_for_want_of_room_is_tried_again_by_the_next_load(self):
+        full = {"kind": "failed", "code": "resource_exhausted", "reason": "disk_full", "message": "no room"}
+        daemon = self.start_with(f"[ -e \"$1/../room\" ] && exec touch \"$2\"; echo '{json.dumps(full)}'; exit 1")
+        events = daemon.events(last_id=0)
+        self.assertEqual(events.wait("job")["error"]["code"], "disk_full")
+        self.assertEqual(daemon.chat("llm").error()["code"], "disk_full")
+        self.assertEqual(daemon.load("llm").error()["code"], "disk_full")
+        (pathlib.Path(daemon.folder) / "room").touch()
+        self.assertEqual(daemon.load("llm").status, 200)
 
 
 class Interruptions(Importer):

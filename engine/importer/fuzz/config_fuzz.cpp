@@ -1,21 +1,28 @@
 // libFuzzer: config.json. scripts/fuzz builds and runs it.
 #include <cstdint>
 #include <cstdlib>
+#include <string>
 #include <string_view>
 
 #include "architecture.h"
+#include "found_checkpoint.h"
 #include "json_document.h"
 #include "model_shape.h"
 
 using namespace lm::importer;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  const auto config = parse_json({reinterpret_cast<const char*>(data), size}, "config.json");
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  const auto kind = kind_of_checkpoint({.config = std::string(text), .makes_vectors = false});
+  const auto config = parse_json(text, "config.json");
   if (!config) return 0;
   const auto shape = read_shape(*config);
   if (!shape) return 0;
   const auto architecture = find_architecture(*shape);
-  if (!architecture) return 0;
+  if (!architecture) {
+    if (kind) std::abort();
+    return 0;
+  }
   // No product of two lengths overflows, and each row that is asked for is one of the tensor's.
   for (const auto rules : {(*architecture)->tensors, (*architecture)->layer}) {
     for (const auto& rule : rules) {

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "checkpoint_folder.h"
+#include "text_battery.h"
 #include "tokenizer.h"
 
 using namespace lm::importer;
@@ -28,6 +29,7 @@ void check(const Tokenizer& tokenizer) {
                          tokenizer.padding, tokenizer.mask}) {
     if (id && (*id < 0 || *id >= kVocabulary)) std::abort();
   }
+  (void)texts_without_tokens(tokenizer);
 }
 
 }  // namespace
