@@ -540,9 +540,7 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
   static Error unanswered(const std::filesystem::path& path, wire::InspectionStep step,
                           const os::ExitStatus& status) {
     const bool in_template = step == wire::InspectionStep::kTemplate;
-    // The kernel's own measure of its time; ours may be a tick behind.
-    const bool for_its_time = (status.signal == SIGKILL || status.signal == SIGXCPU) &&
-                              status.cpu * 10 >= Duration(wire::kInspectionProcessorTime) * 9;
+    const bool for_its_time = status.signal == SIGXCPU;
     const char* what = in_template ? "its chat template" : "reading its metadata";
     const std::string why =
         for_its_time ? fmt::format("{} did not end within {} s of processor time", what,

@@ -103,10 +103,6 @@ class LineReader : public std::enable_shared_from_this<LineReader> {
   std::string line_;
 };
 
-Duration duration_of(const timeval& time) {
-  return std::chrono::seconds(time.tv_sec) + std::chrono::microseconds(time.tv_usec);
-}
-
 struct Pipe {
   UniqueFd reader;
   UniqueFd writer;
@@ -184,8 +180,7 @@ struct Subprocess::State : std::enable_shared_from_this<State> {
     } while (rc != 0 && errno == EINTR);
     LM_ASSERT(rc == 0, "nobody else reaps our children");
 
-    ExitStatus ended_as{.peak_resident = kib(usage.ru_maxrss),
-                        .cpu = duration_of(usage.ru_utime) + duration_of(usage.ru_stime)};
+    ExitStatus ended_as{.peak_resident = kib(usage.ru_maxrss)};
     if (info.si_code == CLD_EXITED) {
       ended_as.code = info.si_status;
     } else {

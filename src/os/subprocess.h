@@ -32,7 +32,6 @@ struct ExitStatus {
   int signal = 0;  // that ended it, 0 for exit()
   bool core_dumped = false;
   Bytes peak_resident;  // of the child and the children it has waited for
-  Duration cpu{};       // user and system time
 
   bool success() const { return signal == 0 && code == 0; }
 };

@@ -194,8 +194,9 @@ void add_rules(Filter& filter, const SandboxLimits& limits) {
   filter.attribute(SCMP_FLTATR_CTL_OPTIMIZE, 2);
 }
 
-Result<void> set_limit(int resource, rlim_t value, const char* name) {
-  const rlimit limit{value, value};
+// `grace` is between the kernel's word and its deed, where it gives one.
+Result<void> set_limit(int resource, rlim_t value, const char* name, rlim_t grace = 0) {
+  const rlimit limit{value, value + grace};
   if (::setrlimit(static_cast<__rlimit_resource>(resource), &limit) == 0) return {};
   return fail(system_error(errno, fmt::format("limiting {}", name)));
 }
@@ -205,7 +206,7 @@ Result<void> set_limit(int resource, rlim_t value, const char* name) {
 Result<void> enter_inspection_sandbox(const SandboxLimits& limits) {
   LM_TRY_VOID(set_limit(RLIMIT_CORE, 0, "core dumps"));
   LM_TRY_VOID(set_limit(RLIMIT_FSIZE, static_cast<rlim_t>(limits.written.count()), "file sizes"));
-  LM_TRY_VOID(set_limit(RLIMIT_CPU, static_cast<rlim_t>(limits.cpu.count()), "processor time"));
+  LM_TRY_VOID(set_limit(RLIMIT_CPU, static_cast<rlim_t>(limits.cpu.count()), "processor time", 1));
   // It counts all processes of the user, threads included: no use where threads are wanted.
   if (!limits.may_start_threads) LM_TRY_VOID(set_limit(RLIMIT_NPROC, 0, "processes"));
 

@@ -11,7 +11,7 @@ namespace lm::os {
 
 struct SandboxLimits {
   Bytes address_space = gib(4);       // malloc and mmap fail beyond; mapped files count
-  std::chrono::seconds cpu{10};       // SIGKILL at its end
+  std::chrono::seconds cpu{10};       // SIGXCPU at its end, SIGKILL a second later
   int open_files = 64;                // a number beyond cannot be opened
   bool may_start_threads = false;     // threads only, never processes
   bool may_open_for_reading = false;  // any path that file permissions allow; false: what is open now is all

@@ -104,7 +104,7 @@ TEST_F(SandboxTest, LimitsHold) {
   EXPECT_EQ(verdict({"allocate"}), "bad_alloc");
   EXPECT_EQ(verdict({"open_many"}), "EMFILE");
   EXPECT_EQ(verdict({"raise_limit"}), "EPERM");
-  EXPECT_EQ(verdict({"spin"}), "killed by SIGKILL");
+  EXPECT_EQ(verdict({"spin"}), "killed by SIGXCPU");
 }
 
 TEST_F(SandboxTest, AnAbortIsStillAnAbortWithoutACore) {
