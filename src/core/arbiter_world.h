@@ -579,7 +579,7 @@ class World {
     UpstreamTruth& u = *upstream_of(c.model);
     if (!u.answers) return;
     after(u.load_time, [this, c, &u] {
-      if (u.load_error) return tell(UpstreamLoaded{c.instance, c.generation, c.model, *u.load_error});
+      if (u.load_error) return tell(UpstreamLoaded{c.instance, c.generation, c.model, u.load_error});
       u.residents.push_back({.name = c.model.str(), .kind = ModelKind::kGeneration, .bytes = Bytes()});
       u.held = DeviceBytes::max(u.held, truths_.at(c.model).bytes);
       tell(UpstreamLoaded{c.instance, c.generation, c.model, std::nullopt});
