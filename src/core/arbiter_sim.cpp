@@ -382,7 +382,9 @@ class RandomWorld {
     // And what can be loaded still is, for whoever asks: nothing is stuck.
     for (const Model& model : world_.models()) {
       const JobId wanted = world_.load(model.id.str());
-      const RequestId asked = world_.request(model.id.str(), sec(1));
+      // With time enough: what was learned of liars may say that a load takes longer than people wait.
+      const RequestId asked = world_.request(model.id.str(), sec(1), PriorityClass::kInteractive,
+                                             std::chrono::minutes(10));
       world_.run_for(std::chrono::minutes(10));
       EXPECT_TRUE(world_.of(wanted).done);
       if (world_.of(wanted).error) {
