@@ -302,7 +302,7 @@ std::vector<Model> Doubles::merge(std::vector<Model> own, std::vector<Stored> st
       continue;
     }
     std::string name = model.id.str();
-    if (names.contains(name)) name = config::canonical_name(model.origin) + "-" + name;
+    if (names.contains(name)) name = fmt::format("{}-{}", config::canonical_name(model.origin), name);
     const std::string stem = name;
     for (int number = 2; !names.insert(name).second; ++number) name = fmt::format("{}-{}", stem, number);
     model.id = ModelId(name);
