@@ -157,7 +157,7 @@ class Arbiter {
   Need missing_for(const Need& need, const Need& reserve, const Round& round) const;
   std::vector<Leaver> leavers_for(const Entry& entry) const;  // those who go sooner first
   void refuse_for_now(Entry& entry, Error error);
-  Need reserve_beside(const Entry& entry, const Placement& placement) const;
+  Need reserve_beside(const Entry& entry, const Placement& placement, const Ledger& books) const;
   void refuse_for_room(Entry& entry, const Ledger& books, const Need& need, const Need& ever);
   bool evict_for(Entry& entry, const Need& need, const Need& missing);
   Round round_for(const Entry& entry) const;  // as it is when its turn to be admitted comes

@@ -125,7 +125,7 @@ Placement Arbiter::least_costly(const Entry& entry, std::vector<Placement> place
                                 std::span<const Leaver> leavers, const Round& round) const {
   const auto cost_of = [&](const Placement& placement) {
     const Need missing =
-        missing_for(need_at(entry, placement, round), reserve_beside(entry, placement), round);
+        missing_for(need_at(entry, placement, round), reserve_beside(entry, placement, round.books), round);
     std::vector<Victim> victims;
     for (const Leaver& leaver : leavers) {
       if (leaver.frees.takes_of(missing)) victims.push_back({.frees = leaver.frees, .cost = leaver.cost});
@@ -208,7 +208,7 @@ bool Arbiter::choose_place(Entry& entry, const Round& round, const Need& ever) {
   // What was made free for it is on its way still: nobody else is sent away for it, nor is it cut once more.
   const bool keeps =
       instance.committed && before && std::ranges::all_of(before->shares, is_candidate) &&
-      missing_for(need_at(entry, *before, round), reserve_beside(entry, *before), round).empty();
+      missing_for(need_at(entry, *before, round), reserve_beside(entry, *before, round.books), round).empty();
   if (keeps && (!instance.plan || instance.plan->shares.size() > before->shares.size()))
     instance.plan = before;
   if (instance.plan) return true;

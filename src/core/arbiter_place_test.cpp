@@ -116,6 +116,21 @@ TEST_F(Several, WhatAnOwnerReservesIsLeftFree) {
   EXPECT_FALSE(world.has_worker("a")) << "beside it nothing would be left";
 }
 
+// A server's device is charged whole, so the reserve asked for more than there is: it was refused for ever,
+// and as a pin it sent away whoever came.
+TEST_F(Several, WhatAnOwnerReservesIsLeftFreeOnAServersDeviceToo) {
+  servers({gib(8)});
+  Model& x = model("x", 5);
+  x.placement.reserve = {{DeviceId("all"), gib(2)}};
+  Model& large = model("large", 7);
+  large.placement.reserve = {{DeviceId("all"), gib(2)}};
+  world.configure();
+  const RequestId refused = world.request("large", sec(1));
+  world.run_for(sec(5));
+  EXPECT_EQ(world.reason(refused), "insufficient_memory") << "7 of 8 with 2 to be left";
+  served("x");
+}
+
 TEST_F(Several, WhatFitsOnNoneIsCut) {
   cards({gib(8), gib(8)});
   model("big", 12);

@@ -94,7 +94,8 @@ void Arbiter::admit_loads() {
         need.bytes.set(device,
                        std::clamp(round.books.available(device) + ever.bytes.on(device), Bytes(), bytes));
     }
-    const Need reserve = instance.force || !instance.plan ? Need() : reserve_beside(*entry, *instance.plan);
+    const Need reserve =
+        instance.force || !instance.plan ? Need() : reserve_beside(*entry, *instance.plan, round.books);
     Need asked = need;
     asked += reserve;
     if (!ever.covers(round.books.shortage(asked))) {
@@ -211,11 +212,15 @@ void Arbiter::refuse_for_now(Entry& entry, Error error) {
   tell_wait(entry, std::move(error.message));
 }
 
-// What is to stay free beside it, by the owner's word, on the devices that it goes to.
-Need Arbiter::reserve_beside(const Entry& entry, const Placement& placement) const {
+// What is to stay free beside it, by the owner's word, on the devices that it goes to. Of a server's device
+// it is charged the whole, and what stays free there is part of that.
+Need Arbiter::reserve_beside(const Entry& entry, const Placement& placement, const Ledger& books) const {
+  const DeviceBytes charged = books.whole(placement.bytes);
   Need reserve;
-  for (const LayerShare& share : placement.shares)
-    reserve.bytes.add(share.device, reserve_on(entry.model.placement, share.device));
+  for (const LayerShare& share : placement.shares) {
+    const Bytes wanted = placement.bytes.on(share.device) + reserve_on(entry.model.placement, share.device);
+    reserve.bytes.add(share.device, std::max(Bytes(), wanted - charged.on(share.device)));
+  }
   return reserve;
 }
 
