@@ -107,6 +107,9 @@ http::Headers headers_for_worker(const http::Headers& from_client) {
                            "Referer", "Expect", "Accept-Encoding", "X-Priority", "X-Deadline-Ms"}) {
     headers.erase(ours);
   }
+  // It was read as JSON, whatever the client called it: `curl -d` says that it is a form, and the engine's
+  // HTTP library takes no form of that size.
+  headers.set("Content-Type", "application/json");
   return headers;
 }
 

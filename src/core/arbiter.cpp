@@ -421,6 +421,7 @@ void Arbiter::on(const LoadSucceeded& e) {
   Instance& instance = *entry->instance;
   instance.held = e.held;
   instance.most_held = e.held;
+  instance.host_at_ready = e.held.on(host_device());
   learn(*entry);
   // Correct the promise by what was measured, now and before. It may always shrink; it grows where there is
   // room, and where there is none the ledger charges what is held beyond it.

@@ -224,30 +224,33 @@ bool Arbiter::choose_place(Entry& entry, const Round& round, const Need& ever) {
   return true;
 }
 
-// What it was seen to hold at most: what it grew to once it grows to again, and a life in which it did not
-// takes nothing back.
+// On a card: what it was seen to hold at most. What it grew to there once it grows to again, and a life in
+// which it did not takes nothing back. On the host: what it held when it was ready, in which the engine's own
+// account of its context and scratch is. What its heap grows by afterwards is what requests left there; were
+// it learned, some large bodies could make a model too large to be ever loaded again. The latest measurement
+// counts, so that a wrong one does not stay.
 void Arbiter::learn(Entry& entry) {
   const Instance& instance = *entry.instance;
   Footprint seen{DeviceBytes::max(instance.held, instance.most_held), FootprintSource::kMeasured};
   const bool for_host = !instance.plan && !entry.is_seat();
   if (instance.plan) {
+    seen.bytes.set(host_device(), instance.host_at_ready);
     Experience fresh = experience_of(instance.plan->shares, seen.bytes);
     const auto earlier = std::ranges::find(entry.known, fresh.layers, &Experience::layers);
     if (earlier != entry.known.end()) {
-      fresh.host = std::max(fresh.host, earlier->host);
       for (std::size_t i = 0; i < fresh.bytes.size(); ++i)
         fresh.bytes[i] = std::max(fresh.bytes[i], earlier->bytes[i]);
       entry.known.erase(earlier);
     }
-    seen.bytes.set(host_device(), fresh.host);
     for (std::size_t i = 0; i < fresh.bytes.size(); ++i)
       seen.bytes.set(instance.plan->shares[i].device, fresh.bytes[i]);
     entry.known.push_back(std::move(fresh));
     // Placements come and go with what is free; the latest are the ones that come again.
     if (entry.known.size() > 16) entry.known.erase(entry.known.begin());
-  } else if (for_host && entry.learned && entry.learned_for_host &&
-             entry.learned->source == FootprintSource::kMeasured) {
-    seen.bytes = DeviceBytes::max(seen.bytes, entry.learned->bytes);
+  } else if (for_host) {
+    if (entry.learned && entry.learned_for_host && entry.learned->source == FootprintSource::kMeasured)
+      seen.bytes = DeviceBytes::max(seen.bytes, entry.learned->bytes);
+    seen.bytes.set(host_device(), instance.host_at_ready);
   }
   entry.learned = std::move(seen);
   entry.learned_for_host = for_host;

@@ -458,6 +458,58 @@ TEST_F(Cards, WhatWasLearnedOfOneCutSaysNothingOfAnother) {
   EXPECT_EQ(world.device_view("cuda1").reserved, Bytes()) << "of the earlier cut";
 }
 
+// Requests leave garbage in a worker's heap; learned, it would be in the way of every later load.
+TEST_F(Cards, WhatRequestsLeftOnTheHostIsNotLearned) {
+  world.add_device(host_device().str(), gib(32));
+  world.add_model("a", DeviceBytes{{host_device(), gib(2)}});
+  world.configure();
+  const auto live = [&] {
+    const JobId load = world.load("a");
+    ASSERT_TRUE(world.run_until_true([&] { return world.of(load).done; }));
+    world.come_to_hold("a", host_device().str(), gib(20));
+    EXPECT_EQ(world.device_view(host_device().str()).used, gib(20)) << "what it holds, it is charged with";
+    const JobId unload = world.unload("a");
+    ASSERT_TRUE(world.run_until_true([&] { return world.of(unload).done; }));
+    EXPECT_EQ(world.told<RecordFootprint>().back().footprint.bytes.on(host_device()), gib(2));
+  };
+  live();
+  live();
+  EXPECT_EQ(world.told<StartLoad>().back().reservation.on(host_device()), gib(2));
+}
+
+TEST_F(Cards, NorOnTheHostBesideACard) {
+  world.add_device(host_device().str(), gib(32));
+  cards(1);
+  world.add_model("a", DeviceBytes{{DeviceId("cuda0"), gib(4)}, {host_device(), gib(1)}});
+  put("a", "cuda0");
+  world.come_to_hold("a", host_device().str(), gib(20));
+  world.come_to_hold("a", "cuda0", gib(5));
+  world.unload("a");
+  world.run_for(sec(3));
+  put("a", "cuda0");
+  const DeviceBytes reserved = world.told<StartLoad>().back().reservation;
+  EXPECT_EQ(reserved.on(host_device()), gib(1));
+  EXPECT_EQ(reserved.on(DeviceId("cuda0")), gib(5)) << "there it grows to it again";
+}
+
+// It was measured at a bad moment, or by an earlier version.
+TEST_F(Cards, AMeasurementThatALaterOneContradictsDoesNotStay) {
+  world.add_device(host_device().str(), gib(32));
+  world.add_model("a", DeviceBytes{{host_device(), gib(9)}});
+  world.configure();
+  const auto live = [&] {
+    const JobId load = world.load("a");
+    ASSERT_TRUE(world.run_until_true([&] { return world.of(load).done; }));
+    const JobId unload = world.unload("a");
+    ASSERT_TRUE(world.run_until_true([&] { return world.of(unload).done; }));
+  };
+  live();
+  world.truth("a").bytes = {{host_device(), gib(2)}};
+  live();
+  live();
+  EXPECT_EQ(world.told<StartLoad>().back().reservation.on(host_device()), gib(2));
+}
+
 TEST_F(Cards, AnotherModelBehindTheNameBeginsAnew) {
   cards(1);
   model("a", gib(4));

@@ -38,6 +38,7 @@ struct Instance {
   DeviceBytes reserved;
   DeviceBytes held;
   DeviceBytes most_held;  // at any time
+  Bytes host_at_ready;    // held of the host when the load ended
   Bytes reclaimable;
   int slots = 0;
   int context = 0;

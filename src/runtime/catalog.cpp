@@ -131,9 +131,14 @@ Result<ModelId> Catalog::resolve(std::string_view name, ModelKind kind) const {
   std::vector<std::pair<int, std::string>> nearest;
   const std::string folded = fold(name.substr(0, 200));
   const int letters = static_cast<int>(folded.size());
+  // So few letters are in many a name, and an edit away from the beginning of many more.
+  constexpr int kFewLetters = 4;
   for (const auto& [known, id] : folded_) {
-    const bool contains = !folded.empty() && (known.find(folded) != std::string::npos ||
-                                              folded.find(known) != std::string::npos);
+    if (letters < kFewLetters) {
+      if (letters > 0 && known.starts_with(folded)) nearest.emplace_back(0, id.str());
+      continue;
+    }
+    const bool contains = known.find(folded) != std::string::npos || folded.find(known) != std::string::npos;
     const int edits = contains ? 0 : config::edit_distance_to_beginning(folded, known);
     if (edits <= std::min(letters / 2, std::max(2, letters / 3))) nearest.emplace_back(edits, id.str());
   }

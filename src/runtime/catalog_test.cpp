@@ -52,6 +52,14 @@ TEST(Catalog, TheBeginningOfANameIsEnoughForAHint) {
   EXPECT_EQ(c.resolve("zz").error().message.find("did you mean"), std::string::npos);
 }
 
+TEST(Catalog, AShortWordIsNearOnlyToANameThatBeginsWithIt) {
+  const Catalog c({model("tinyllama-1.1b-chat-iq2_xxs"), model("hx")}, {});
+  for (const char* word : {"hi", "x", "ma", "yes", "tin", "Hx1"}) {
+    const bool begins = std::string_view(word) == "tin";
+    EXPECT_EQ(c.resolve(word).error().message.find("did you mean") != std::string::npos, begins) << word;
+  }
+}
+
 TEST(Catalog, SwappedLettersAndOtherDashesAreNear) {
   const Catalog c({model("qwen3-embedding"), model("qwen3-0.6b")}, {});
   EXPECT_EQ(c.resolve("qwen3_embeddign").error().fields.back(), Error::Field("nearest", "qwen3-embedding"));

@@ -1,5 +1,6 @@
 """What is refused, how it is said, and how long anything may wait."""
 import fcntl
+import json
 import socket
 import struct
 import time
@@ -82,6 +83,18 @@ class Shapes(DaemonTest):
             self.assertEqual(answer.status, 400, answer)
             self.assertEqual((answer.error()["code"], answer.error()["param"]), ("missing_field", question))
         self.assertEqual(daemon.model("alpha")["state"], "unloaded")
+
+    def test_what_was_read_as_json_goes_on_as_json(self):
+        # curl -d says that it is a form; the engine's HTTP library takes no large one.
+        daemon = self.start({"alpha": fake_model()})
+        body = json.dumps(daemon.question("alpha"))
+        for kind in ("application/x-www-form-urlencoded", "text/plain", None):
+            with self.subTest(kind=kind):
+                answer = daemon.post("/v1/chat/completions", body, headers={"Content-Type": kind} if kind else {})
+                self.assertEqual(answer.status, 200, answer)
+                head = daemon.worker("alpha").last()["head"]
+                self.assertEqual([line for line in head.splitlines() if line.lower().startswith("content-type:")],
+                                 ["Content-Type: application/json"])
 
     def test_headers_that_are_wrong(self):
         daemon = self.start({"alpha": fake_model()})
