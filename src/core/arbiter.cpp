@@ -85,6 +85,13 @@ void Arbiter::on(const RequestArrived& e) {
       return reject(std::move(error));
     }
   }
+  // Others would make way for a load that failed a moment ago. A server that is there answers by itself.
+  if (entry->refused && now_ < entry->refused_until &&
+      (seat->state() != InstanceState::kReady || is_intruder(*seat))) {
+    Error error = *entry->refused;
+    error.retry_after = entry->refused_until - now_;
+    return reject(std::move(error));
+  }
   demand_.arrived(seat->model.id, now_);  // also where it is refused: it was wanted
   const auto& policy = settings_.scheduling;
   // Whoever is served at once takes no place in the queue that others have filled.
@@ -209,6 +216,7 @@ void Arbiter::on(const LoadWanted& e) {
            fmt::format("{} asked to load it: the hold over all local models ends", e.who));
   }
   entry->pin_rests = false;
+  entry->refused.reset();
   if (seat->state() == InstanceState::kReady) {
     seat->instance->last_used = now_;
     if (seat == entry || has_in_memory(*seat, *entry))
@@ -444,6 +452,8 @@ void Arbiter::on(const LoadSucceeded& e) {
   instance.last_used = now_;
   entry->load_took = e.took;
   if (!entry->is_seat()) entry->failures = 0;
+  if (entry->is_seat()) forget_refusal(instance.named);
+  instance.chosen_over.reset();
   if (instance.committed) {
     // What others' answers take to end belongs to the cost, but while they do the device works: one long
     // answer is not to stretch every quantum.
@@ -555,6 +565,8 @@ void Arbiter::on(const ReleaseMeasured& e) {
     row.before = std::max(instance.held.on(device), row.residual);
     row.freed = row.before - row.after;
     row.expected = instance.reserved.on(device);
+    // Of what an upstream loaded by itself nothing was ever reserved.
+    if (instance.adopted) row.expected = std::max(row.expected, instance.held.on(device));
     row.device_free_before = instance.free_before.on(device);
     const auto reading = std::ranges::find(e.devices, device, &DeviceReading::device);
     if (reading != e.devices.end()) {
@@ -641,6 +653,7 @@ void Arbiter::on(const ModelsChanged& e) {
       if (entry.state() == InstanceState::kFailed) forget(entry);  // what failed is not what is there now
       if (entry.instance) entry.instance->outdated = true;
     }
+    if (!same || (entry.model.problem && !model.problem)) entry.refused.reset();
     entry.model = model;
     entry.listed = true;
   }

@@ -223,7 +223,10 @@ class Arbiter {
   void open_switch(Selection to, const ModelId& target, std::string who, int to_release = 0);
   void tell_switch(SwitchStage stage);
   void close_switch(SwitchStage stage, std::optional<Error> error = {});
-  Error fail_switch_to(const Entry& entry, Error error);
+  Error fail_switch_to(Entry& entry, Error error);
+  bool leave_choice(Entry& entry);
+  void note_refusal(const ModelId& named, const Error& error);
+  void forget_refusal(const ModelId& named);
 
   // ---- arbiter_lifecycle.cpp: the ways of an instance
   bool enter(Entry& entry, Trigger trigger);        // the only one who moves a machine; tells and remembers

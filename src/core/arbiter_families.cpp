@@ -233,10 +233,12 @@ void Arbiter::leave_for_remote() {
   const auto ends = linger_ends();
   if (any && (!ends || now_ < *ends)) return;
   const ModelId model = std::exchange(remote_choice_, std::nullopt)->model;
-  selected_.model = selected_.remote ? model : selected_.model;
-  if (selected_.remote) return;
-  open_switch({.family = entries_.at(model).model.family, .model = model, .remote = true}, ModelId(),
-              "a request", ready_locals());
+  const Family family = entries_.at(model).model.family;
+  if (selected_.remote || (selected_.family == family && ready_locals() == 0)) {  // nobody makes way
+    selected_ = {.family = family, .model = model, .remote = true};
+    return;
+  }
+  open_switch({.family = family, .model = model, .remote = true}, ModelId(), "a request", ready_locals());
   for (auto& [id, local] : entries_) {
     if (contends(local) && !local.is_seat() && local.state() == InstanceState::kReady)
       begin_drain(local, EndCause::kSwitched,
@@ -267,6 +269,10 @@ void Arbiter::on(const SwitchWanted& e) {
   const bool any = std::ranges::any_of(entries_, [&](const auto& item) { return loaded(item.second); });
   if (selected_.remote && selected_.model == e.model && !any && !switch_)
     return emit(FinishJob{e.job, std::nullopt, {.changed = false}});
+  if (selected_.family == entry->model.family && !any && !switch_) {  // nobody makes way
+    selected_ = {.family = entry->model.family, .model = e.model, .remote = true};
+    return emit(FinishJob{e.job, std::nullopt, {.changed = true}});
+  }
   if (!(switch_ && switch_->to_remote && switch_->to_model == e.model))
     open_switch({.family = entry->model.family, .model = e.model, .remote = true}, ModelId(), e.who,
                 ready_locals());
@@ -303,6 +309,11 @@ void Arbiter::on(const UpstreamLoaded& e) {
   Entry* seat = find(e.instance, e.generation);
   if (seat == nullptr || seat->state() != InstanceState::kReady) return;  // its next load ends their wait
   if (!e.error && contends(*seat) && is_chosen(*seat)) selected_.model = e.model;
+  if (e.error) {
+    note_refusal(e.model, *e.error);
+  } else {
+    forget_refusal(e.model);
+  }
   for (const Waiter& waiter : backlog_.take_jobs_named(seat->model.id, e.model))
     emit(FinishJob{waiter.job, e.error, {.changed = !e.error}});
 }
@@ -599,9 +610,11 @@ void Arbiter::close_switch(SwitchStage stage, std::optional<Error> error) {
     if (switch_->release && !switch_->to_remote) {
       const Ledger books = ledger();
       const auto& rows = switch_->release->devices;
-      if (std::ranges::all_of(rows,
-                              [&](const auto& row) { return row.before <= books.available(row.device); }))
-        switch_->fit_would_have_kept = switch_->release->before;
+      // What never went need not be loaded again in any mode.
+      if (switch_->release->freed > Bytes() &&
+          std::ranges::all_of(rows,
+                              [&](const auto& row) { return row.freed <= books.available(row.device); }))
+        switch_->fit_would_have_kept = switch_->release->freed;
     }
   } else {
     selected_ = selected_before_;
@@ -622,10 +635,54 @@ void Arbiter::close_switch(SwitchStage stage, std::optional<Error> error) {
   for (const JobId job : std::exchange(switch_jobs_, {})) emit(FinishJob{job, outcome, result});
 }
 
+// What could not be loaded at an upstream is left alone for a time that doubles: each try costs others their
+// place. An explicit choice tries it all the same.
+void Arbiter::note_refusal(const ModelId& named, const Error& error) {
+  Entry* entry = find(named);
+  if (entry == nullptr || !entry->model.remote) return;
+  entry->failures = std::min(entry->failures + 1, 16);
+  entry->refused = error;
+  entry->refused_until = now_ + std::min(settings_.limits.retry_most,
+                                         settings_.limits.retry_first * (1 << (entry->failures - 1)));
+}
+
+void Arbiter::forget_refusal(const ModelId& named) {
+  Entry* entry = find(named);
+  if (entry == nullptr || !entry->model.remote) return;
+  entry->refused.reset();
+  entry->failures = 0;
+}
+
+// A load within the chosen family comes to nothing: what was selected there before it is selected again. True
+// where that is so now.
+bool Arbiter::leave_choice(Entry& entry) {
+  const Instance& instance = *entry.instance;
+  const std::optional<Choice> before = std::exchange(entry.instance->chosen_over, std::nullopt);
+  if (!before) return false;
+  for (auto& [id, other] : entries_) {
+    if (other.instance && other.model.family == entry.model.family && other.instance->chosen_over &&
+        other.instance->chosen_over->model == instance.named)
+      other.instance->chosen_over = before;
+  }
+  Selection& selection = switch_ ? selected_before_ : selected_;
+  if (selection.family != entry.model.family || selection.remote || selection.model != instance.named)
+    return false;
+  selection.model = before->model;
+  selection.remote = before->remote;
+  return !switch_;
+}
+
 // The error of a load; where it was what a switch was for, the old family is selected again, and the error
-// says so.
-Error Arbiter::fail_switch_to(const Entry& entry, Error error) {
-  if (!switch_ || switch_target_ != entry.model.id) return error;
+// says so. The same within a family, of what was chosen there before.
+Error Arbiter::fail_switch_to(Entry& entry, Error error) {
+  if (!switch_ || switch_target_ != entry.model.id) {
+    if (leave_choice(entry) && !selected_.model.empty()) {
+      error.message +=
+          fmt::format("; {} ({}) is selected again", to_string(selected_.family), selected_.model.str());
+      error.fields.emplace_back("selected", std::string(to_string(selected_.family)));
+    }
+    return error;
+  }
   if (selected_before_.family != selected_.family || selected_before_.remote) {
     error.message +=
         fmt::format("; {}{} is selected again", to_string(selected_before_.family),

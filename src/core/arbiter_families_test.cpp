@@ -98,6 +98,99 @@ TEST_F(Families, WithinAFamilyNothingIsSwitched) {
   EXPECT_EQ(world_.told<PublishSwitch>().size(), told);
 }
 
+// The room of the model that answers goes to the other one of its family, who asked first: the change to
+// Ollama begins after that, instead of beginning, being cancelled and beginning again.
+TEST_F(Families, RoomMadeWithinAFamilyIsNoSwitchAlsoWhereAnotherFamilyWaits) {
+  world_.add_model("long", gib(16));
+  world_.add_model("wide", gib(16));
+  world_.configure();
+  const RequestId running = ask("long", 5);
+  world_.run_for(sec(2));
+  ASSERT_EQ(world_.fate(running), RequestFate::kGranted);
+  const RequestId next = ask("wide");
+  world_.run_for(ms(100));
+  const RequestId elsewhere = ask("ollama_llama");
+  ASSERT_TRUE(served(elsewhere));
+  EXPECT_EQ(world_.fate(next), RequestFate::kEnded);
+  for (const PublishSwitch& told : world_.told<PublishSwitch>()) EXPECT_NE(told.change.from, told.change.to);
+  EXPECT_TRUE(switches(SwitchStage::kCancelled).empty()) << "its request waited all the time";
+  ASSERT_EQ(switches(SwitchStage::kDone).size(), 1U);
+  EXPECT_EQ(switches(SwitchStage::kDone).front().to, Family::kOllama);
+}
+
+TEST_F(Families, FromAModelElsewhereToAnotherOneOfItsFamilyNothingIsSwitched) {
+  world_.add_upstream("other_cloud", Family::kOpenai, false);
+  world_.add_remote_model("other_gpt", "other_cloud");
+  world_.configure();
+  const JobId first = world_.choose("openai_gpt");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.of(first).done; }));
+  const std::size_t told = world_.told<PublishSwitch>().size();
+  const JobId second = world_.choose("other_gpt");
+  ASSERT_TRUE(world_.of(second).done);
+  EXPECT_FALSE(world_.of(second).error);
+  EXPECT_TRUE(world_.of(second).result.changed);
+  EXPECT_EQ(world_.told<PublishSwitch>().size(), told);
+  EXPECT_EQ(world_.snapshot().selected, ModelId("other_gpt"));
+}
+
+TEST_F(Families, FromAModelHereToOneOfItsFamilyElsewhereNothingIsSwitched) {
+  world_.add_upstream("router", Family::kOpenai);
+  world_.add_remote_model("router_big", "router", gib(5));
+  world_.configure();
+  ASSERT_TRUE(served(ask("router_big")));
+  const std::size_t told = world_.told<PublishSwitch>().size();
+  const JobId job = world_.choose("openai_gpt");
+  ASSERT_TRUE(world_.of(job).done);
+  EXPECT_EQ(world_.told<PublishSwitch>().size(), told);
+  EXPECT_EQ(world_.snapshot().selected, ModelId("openai_gpt"));
+  EXPECT_TRUE(world_.snapshot().remote_selected);
+}
+
+// ---- a choice within a family that fails
+
+TEST_F(Families, WhereAChoiceWithinAFamilyFailsThePreviousOneIsSelectedAgain) {
+  have_local();
+  world_.truth("other").fates = {LoadFate::kFails};
+  const JobId job = world_.choose("other");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.of(job).done; }));
+  ASSERT_TRUE(world_.of(job).error);
+  EXPECT_NE(world_.of(job).error->message.find("local (qwen) is selected again"), std::string::npos)
+      << world_.of(job).error->message;
+  EXPECT_EQ(world_.snapshot().selected, ModelId("qwen"));
+  EXPECT_TRUE(world_.told<PublishSwitch>().empty());
+}
+
+TEST_F(Families, WhereAServerDoesNotStartThePreviousOneIsSelectedAgain) {
+  world_.add_upstream("router", Family::kOpenai);
+  world_.add_remote_model("router_big", "router", gib(5));
+  world_.add_upstream("broken", Family::kOpenai);
+  world_.add_remote_model("broken_big", "broken", gib(5));
+  world_.configure();
+  ASSERT_TRUE(served(ask("router_big")));
+  world_.upstream("broken").load_error =
+      Error{.code = ErrorCode::kUnavailable, .message = "it ended with 1", .reason = "command_failed"};
+  const JobId job = world_.choose("broken_big");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.of(job).done; }));
+  ASSERT_TRUE(world_.of(job).error);
+  EXPECT_NE(world_.of(job).error->message.find("(router_big) is selected again"), std::string::npos)
+      << world_.of(job).error->message;
+  EXPECT_EQ(world_.snapshot().selected, ModelId("router_big"));
+}
+
+// One chosen over the one that fails falls back to what was there before both.
+TEST_F(Families, OfTwoChoicesThatFailNeitherIsSelected) {
+  have_local();
+  world_.add_model("third", gib(2));
+  world_.configure();
+  world_.truth("other").fates = {LoadFate::kFails};
+  world_.truth("third").fates = {LoadFate::kFails};
+  const JobId first = world_.choose("other");
+  const JobId second = world_.choose("third");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.of(first).done && world_.of(second).done; }));
+  world_.run_for(sec(1));
+  EXPECT_EQ(world_.snapshot().selected, ModelId("qwen"));
+}
+
 // What is chosen is loaded, also where another model of its upstream has the devices already.
 TEST_F(Families, AnExplicitChoiceWithinAnUpstreamLoadsIt) {
   ASSERT_TRUE(served(ask("ollama_llama")));
@@ -362,6 +455,60 @@ TEST_F(Families, WhereTheNewFamilyFailsTheOldIsSelectedAgain) {
   EXPECT_EQ(world_.loads("qwen"), 2);
 }
 
+// ---- a load that its upstream refuses
+
+TEST_F(Families, WhatAnUpstreamCouldNotLoadIsNotTriedAgainAtOnce) {
+  have_local();
+  world_.upstream("ollama").load_error =
+      Error{.code = ErrorCode::kUnavailable, .message = "ollama says no", .reason = "bad_upstream"};
+  const RequestId first = ask("ollama_llama");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.rejected(first); }));
+  const std::size_t told = world_.told<PublishSwitch>().size();
+  const std::size_t ordered = world_.told<StartLoad>().size();
+  const RequestId again = ask("ollama_llama");
+  ASSERT_TRUE(world_.rejected(again)) << "in the very step";
+  EXPECT_EQ(world_.reason(again), "bad_upstream");
+  EXPECT_GT(world_.of(again).error->retry_after.value_or(Duration()), Duration());
+  EXPECT_EQ(world_.of(again).error->message, "ollama says no") << "nothing was released for this one";
+  EXPECT_EQ(world_.told<PublishSwitch>().size(), told);
+  EXPECT_EQ(world_.told<StartLoad>().size(), ordered);
+  const Snapshot now = world_.snapshot();
+  const auto view =
+      std::ranges::find(now.models, ModelId("ollama_llama"), [](const ModelView& v) { return v.model.id; });
+  EXPECT_EQ(view->state, PublishedState::kFailed);
+  ASSERT_TRUE(view->error);
+  EXPECT_EQ(view->error->reason, "bad_upstream");
+  world_.upstream("ollama").load_error.reset();
+  ASSERT_TRUE(served(ask("ollama_phi"))) << "another one of its models has done nothing";
+  ASSERT_TRUE(served(ask("ollama_llama"))) << "its server has the devices: it may answer itself";
+}
+
+TEST_F(Families, WhatFailsAtAnUpstreamUnloadsOthersMoreAndMoreRarely) {
+  world_.upstream("ollama").load_error =
+      Error{.code = ErrorCode::kUnavailable, .message = "ollama says no", .reason = "bad_upstream"};
+  for (int i = 0; i < 120; ++i) {
+    ask("qwen");
+    ask("ollama_llama");
+    world_.run_for(sec(1));
+  }
+  EXPECT_GE(switches(SwitchStage::kFailed).size(), 3U);
+  EXPECT_LE(switches(SwitchStage::kFailed).size(), 8U);
+}
+
+TEST_F(Families, WhoInsistsHasAFailedLoadTriedAgainAndASuccessForgetsIt) {
+  have_local();
+  world_.upstream("ollama").load_error =
+      Error{.code = ErrorCode::kUnavailable, .message = "ollama says no", .reason = "bad_upstream"};
+  const RequestId first = ask("ollama_llama");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.rejected(first); }));
+  world_.upstream("ollama").load_error.reset();
+  const JobId job = world_.choose("ollama_llama");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.of(job).done; }));
+  EXPECT_FALSE(world_.of(job).error);
+  ASSERT_TRUE(served(ask("qwen")));
+  ASSERT_TRUE(served(ask("ollama_llama")));
+}
+
 TEST_F(Families, AnUpstreamThatKeepsItsMemoryIsFoundOut) {
   ASSERT_TRUE(served(ask("ollama_llama")));
   world_.upstream("ollama").keeps_memory = true;
@@ -381,6 +528,33 @@ TEST_F(Families, AnUpstreamThatKeepsItsMemoryIsFoundOut) {
   world_.upstream("ollama").held = {};
   world_.see("ollama");
   ASSERT_TRUE(served(ask("qwen")));
+}
+
+// Its model is told to be on its way, as a model of ours is: else nobody sees what is waited for.
+TEST_F(Families, AModelOfAnUpstreamThatIsWaitedForIsSeenToLoad) {
+  have_local();
+  const RequestId running = ask("qwen", 20);
+  world_.run_for(ms(10));
+  const RequestId next = ask("ollama_llama");
+  world_.run_for(ms(10));
+  ASSERT_EQ(world_.fate(running), RequestFate::kGranted);
+  ASSERT_EQ(world_.fate(next), RequestFate::kWaiting);
+  const auto state_of = [&](const std::string& model) {
+    const Snapshot now = world_.snapshot();
+    return std::ranges::find(now.models, ModelId(model), [](const ModelView& v) { return v.model.id; })
+        ->state;
+  };
+  EXPECT_EQ(state_of("ollama_llama"), PublishedState::kLoading);
+  EXPECT_EQ(state_of("ollama_phi"), PublishedState::kUnloaded);
+  EXPECT_EQ(world_.snapshot().upstreams.back().instance->model, ModelId("ollama"));
+}
+
+TEST_F(Families, WhatAnUpstreamHadBeforeUsIsExpectedBack) {
+  world_.intrude("ollama", "ollama_phi");
+  ASSERT_TRUE(served(ask("qwen")));
+  const ReleaseReport release = *switches(SwitchStage::kDone).back().release;
+  EXPECT_EQ(release.freed, gib(3));
+  EXPECT_EQ(release.expected, gib(3));
 }
 
 // Two that were together, of which one keeps its memory at once and the other takes its time to give it back.
@@ -412,6 +586,7 @@ TEST_F(Families, WhoHasNoWayToYieldKeepsNobodyOut) {
       Error{.code = ErrorCode::kFailedPrecondition, .message = "nobody can ask it", .reason = "cannot_yield"};
   ASSERT_TRUE(served(ask("qwen"))) << "19 GiB are free";
   EXPECT_EQ(switches(SwitchStage::kDone).back().released.back().report.outcome, ReleaseOutcome::kClings);
+  EXPECT_EQ(switches(SwitchStage::kDone).back().fit_would_have_kept, Bytes()) << "it never went";
   ASSERT_TRUE(served(ask("ollama_llama")));
   ASSERT_TRUE(served(ask("qwen")));
 }

@@ -85,9 +85,13 @@ void Arbiter::order_load(Entry& entry, const Need& need) {
          {{"bytes", instance.reserved.total().count()}});
   ModelId named = entry.model.id;
   if (entry.is_seat()) named = backlog_.of(entry.model.id).front().named;
+  instance.named = named;
   if (contends(entry)) {
+    // Another family's change that it overtakes has not begun for it: what it began from is selected still.
+    if (switch_ && !is_switching_to(entry)) close_switch(SwitchStage::kCancelled);
     const bool within_its_family = !switch_ && selected_.family == entry.model.family;
     if (within_its_family) {  // also from a model elsewhere to one here: nobody makes way
+      if (selected_.model != named) instance.chosen_over = Choice{selected_.model, selected_.remote};
       selected_ = {.family = entry.model.family, .model = named, .remote = false};
     } else if (!is_chosen(entry)) {
       open_switch({.family = entry.model.family, .model = named, .remote = false}, entry.model.id,
@@ -117,6 +121,7 @@ void Arbiter::refuse(Entry& entry, Error error) {
 void Arbiter::give_up(Entry& entry, EndCause cause, std::string why) {
   Instance& instance = *entry.instance;
   leave_switch(entry);
+  leave_choice(entry);
   instance.cause = cause;
   instance.why = std::move(why);
   decide(cause == EndCause::kUnloaded ? DecisionKind::kUnload : DecisionKind::kGiveUp, entry.model.id,
@@ -133,6 +138,7 @@ void Arbiter::give_up(Entry& entry, EndCause cause, std::string why) {
 }
 
 void Arbiter::fail_load(Entry& entry, Error error) {
+  if (entry.is_seat()) note_refusal(entry.instance->named, error);
   error = fail_switch_to(entry, std::move(error));
   Instance& instance = *entry.instance;
   instance.cause = EndCause::kLoadFailed;

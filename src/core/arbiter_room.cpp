@@ -118,6 +118,8 @@ void Arbiter::admit_loads() {
       round.coming = coming_room();
       if (!instance.committed) instance.committed = now_;
       round.spoken_for += need;
+      // No change to another family begins in between: it would end before it had a model.
+      if (contends(*entry)) claimed = entry->model.family;
       continue;
     }
     instance.lacks = missing;
@@ -273,10 +275,10 @@ bool Arbiter::evict_for(Entry& entry, const Need& need, const Need& missing) {
   for (const std::size_t i : *chosen) {
     Entry& leaver = entries_.at(candidates[i].id);
     decide(DecisionKind::kWait, entry.model.id,
-           fmt::format("{} goes to make room for it", leaver.model.id.str()));
+           fmt::format("{} goes to make room for it", told_as(leaver).str()));
     end_turn(leaver, EndCause::kEvicted,
              fmt::format("evicted to make room for {} ({}): the cheapest of {} that may go{}",
-                         entry.model.id.str(), to_string(need.bytes.total()), candidates.size(), pinned));
+                         told_as(entry).str(), to_string(need.bytes.total()), candidates.size(), pinned));
   }
   return true;
 }

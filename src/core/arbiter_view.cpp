@@ -203,7 +203,7 @@ InstanceView Arbiter::view_of(const Entry& entry, TimePoint now) const {
   InstanceView v;
   v.id = instance.id;
   v.generation = instance.generation;
-  v.model = entry.model.id;
+  v.model = told_as(entry);
   v.state = entry.state();
   v.cause = instance.cause;
   v.why = instance.why;
@@ -240,7 +240,11 @@ PublishedState Arbiter::remote_state(const Entry& entry) const {
   if (found == entries_.end()) return PublishedState::kUnloaded;
   const Entry& seat = found->second;
   const auto named = std::ranges::find(seat.residents, entry.model.remote->name, &Resident::name);
-  if (named == seat.residents.end()) return PublishedState::kUnloaded;
+  if (named == seat.residents.end()) {
+    const auto& queue = backlog_.of(seat.model.id);
+    const bool wanted = std::ranges::find(queue, entry.model.id, &Waiter::named) != queue.end();
+    return wanted ? PublishedState::kLoading : PublishedState::kUnloaded;
+  }
   return seat.instance && published(seat.state()) == PublishedState::kUnloading ? PublishedState::kUnloading
                                                                                 : PublishedState::kReady;
 }
@@ -277,6 +281,11 @@ Snapshot Arbiter::snapshot(TimePoint now) const {
     view.state = entry.model.remote ? remote_state(entry) : published(entry.state());
     view.pinned = entry.is_pinned();
     view.footprint = entry.learned;
+    if (entry.refused && view.state == PublishedState::kUnloaded) {
+      view.state = PublishedState::kFailed;
+      view.error = entry.refused;
+      view.error->retry_after = std::max(Duration(), entry.refused_until - now);
+    }
     if (const Hold* hold = hold_on(entry)) {
       view.held_by = hold->who;
       view.held_since_ms = hold->unix_ms;

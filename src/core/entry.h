@@ -29,6 +29,8 @@ struct Entry {
   bool pin_rests = false;      // unloaded by somebody's word: the pin sleeps until the model is wanted again
   std::optional<Hold> hold;
   int failures = 0;                  // of loads in a row, for the back-off
+  std::optional<Error> refused;      // of an upstream's model: its last load failed there
+  TimePoint refused_until;           // no request has it tried again before
   int deaths = 0;                    // while it served, without an answer in between
   std::optional<Footprint> learned;  // measured, or predicted before; spares the next load the prediction
   bool learned_for_host = false;     // `learned` is of the host alone

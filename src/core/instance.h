@@ -13,6 +13,12 @@
 
 namespace lm::core {
 
+// What was selected of a family before a load of another of its models was ordered.
+struct Choice {
+  ModelId model;
+  bool remote = false;
+};
+
 // From Queued to Absent. Owned by its model's Entry; only Arbiter::enter moves the machine.
 struct Instance {
   InstanceId id;
@@ -32,6 +38,8 @@ struct Instance {
   std::optional<Need> lacks;   // waits for the end of others' turns, and for so much; found by every settle
   bool lacks_devices = false;  // waits for the end of another family's turn
   bool adopted = false;        // an upstream loaded it by itself
+  ModelId named;               // what was ordered: of an upstream, one of its models
+  std::optional<Choice> chosen_over;   // in its family, until it is there
   std::optional<Error> yield_error;    // the upstream did not say that it holds nothing any more
   std::optional<TimePoint> committed;  // the room it waits for is on its way since then
   std::optional<TimePoint> drained;    // those that it waits for answer nobody any more since then

@@ -45,6 +45,7 @@ struct ModelView {
   std::int64_t held_since_ms = 0;
   std::optional<Footprint> footprint;
   std::optional<InstanceView> instance;
+  std::optional<Error> error;  // its upstream could not load it lately; with the time until it is tried again
 };
 
 struct DeviceView {
