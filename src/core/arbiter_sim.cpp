@@ -32,7 +32,7 @@ class RandomWorld {
     for (int d = 0; d < devices; ++d) {
       std::optional<Bytes> limit;
       if (dice_.chance(20)) limit = gib(dice_.between(6, 24));
-      world_.add_device(kDevices[d], gib(dice_.between(8, 24)), mib(dice_.upto(3) * 512), limit);
+      world_.add_device(kDevices[d], gib(dice_.between(8, 24)), mib(512) * dice_.upto(3), limit);
       Device& device = world_.devices().back();
       if (device.kind != DeviceKind::kHost && dice_.chance(15))
         device.server = dice_.chance(50) ? "a:1" : device.id.str() + ":1";
@@ -383,8 +383,8 @@ class RandomWorld {
     for (const Model& model : world_.models()) {
       const JobId wanted = world_.load(model.id.str());
       // With time enough: what was learned of liars may say that a load takes longer than people wait.
-      const RequestId asked = world_.request(model.id.str(), sec(1), PriorityClass::kInteractive,
-                                             std::chrono::minutes(10));
+      const RequestId asked =
+          world_.request(model.id.str(), sec(1), PriorityClass::kInteractive, std::chrono::minutes(10));
       world_.run_for(std::chrono::minutes(10));
       EXPECT_TRUE(world_.of(wanted).done);
       if (world_.of(wanted).error) {
@@ -491,7 +491,8 @@ TEST(ArbiterSim, WaitsAreBounded) {
     world.run_for(std::chrono::minutes(30));
     // The cost of a change as the arbiter measures it has the drain in it; it starts out at two seconds.
     const double quantum_s = std::max(2.0, kSwap + kService);
-    const double batch = (kQueue + kSlots - 1) / kSlots * kService;
+    const int rounds = (kQueue + kSlots - 1) / kSlots;
+    const double batch = rounds * kService;
     const double turn = batch + quantum_s + kService + kSwap;
     bound = kCap + kModels * turn + batch;
     for (const RequestId id : all) {

@@ -53,7 +53,7 @@ std::optional<fs::path> local_copy(const hub::Source& source, std::span<const fs
   const std::string place = hub::folder_of(source), pick = hub::pick_in_folder(source);
   for (const fs::path& root : roots) {
     if (place.empty()) break;
-    const fs::path folder = root / place;
+    fs::path folder = root / place;
     if (auto file = file_in(folder, pick, found)) return file;
     if (pick.empty() && is_checkpoint(folder, config::arriving_files(root))) return folder;
   }

@@ -79,7 +79,6 @@ TEST_F(StoresTest, WhereTheyAreIsKnownNamedOrOff) {
 
 TEST_F(StoresTest, TheCachesMainRevisionIsLookedInto) {
   const std::string commit(40, '1'), older(40, '2');
-  const fs::path repository = folder.path() / "hub/models--owner--tiny-GGUF";
   link("hub/models--owner--tiny-GGUF/snapshots/" + commit + "/tiny-Q8_0.gguf",
        file("hub/models--owner--tiny-GGUF/blobs/" + kHash, "model"));
   link("hub/models--owner--tiny-GGUF/snapshots/" + older + "/old.gguf",

@@ -167,7 +167,7 @@ TEST_F(Store, DamageInTheMiddleIsFoundMarkedAndMovedAside) {
   {
     std::fstream file(folder_ / "state.db", std::ios::in | std::ios::out | std::ios::binary);
     const auto size = static_cast<std::streamoff>(fs::file_size(folder_ / "state.db"));
-    for (std::streamoff at = 16 * 4096; at + 4096 <= size; at += 4096) {
+    for (std::streamoff at = std::streamoff{16} * 4096; at + 4096 <= size; at += 4096) {
       file.seekp(at);
       file << std::string(200, '\xA5');
     }
@@ -306,7 +306,7 @@ TEST_F(Store, DecisionsAreFoundByModelAndTimeInPages) {
   open();
   Decisions decisions(*database_);
   for (int i = 1; i <= 10; ++i)
-    ASSERT_EQ(*decisions.append(decision(i * 100, i % 2 == 0 ? "even" : "odd")), i);
+    ASSERT_EQ(*decisions.append(decision(std::int64_t{100} * i, i % 2 == 0 ? "even" : "odd")), i);
   auto all = decisions.find({.model = {}, .since_ms = {}, .before_id = {}, .most = 3});
   ASSERT_THAT(*all, SizeIs(3));
   DecisionRecord newest = decision(1000, "even");

@@ -40,7 +40,7 @@ TEST(Pulls, SurviveARestart) {
   EXPECT_EQ(pulls.all().value(), std::vector<PullRecord>{first});
   EXPECT_TRUE(pulls.has_file("/models/x").value());
   EXPECT_EQ(pulls.files_named("x").value(), std::vector<std::string>{"/models/x"});
-  EXPECT_TRUE(pulls.files_named("s/x").value().size() == 0u);
+  EXPECT_TRUE(pulls.files_named("s/x").value().empty());
   ASSERT_TRUE(pulls.forget_file("/models/x"));
   EXPECT_FALSE(pulls.has_file("/models/x").value());
 }

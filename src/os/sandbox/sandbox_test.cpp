@@ -15,7 +15,6 @@
 namespace lm::os {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
 struct Outcome {
