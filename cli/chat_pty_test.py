@@ -11,6 +11,7 @@ import re
 import select
 import signal
 import struct
+import subprocess
 import fcntl
 import sys
 import termios
@@ -353,6 +354,15 @@ class TopOnATerminal(unittest.TestCase):
         terminal.expect("no daemon answers")
         terminal.type("q")
         self.assertEqual(terminal.end(), 0)
+
+
+class LostOutput(unittest.TestCase):
+    def test_an_answer_that_did_not_arrive_is_no_success(self):
+        with open("/dev/full", "w") as full:
+            ran = subprocess.run([PROGRAM, "config", "example"], stdout=full, stderr=subprocess.PIPE, text=True,
+                                 timeout=PATIENCE_S, check=False)
+        self.assertEqual(ran.returncode, 1)
+        self.assertEqual(ran.stderr, "error: the output could not be written: No space left on device\n")
 
 
 if __name__ == "__main__":

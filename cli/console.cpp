@@ -1,6 +1,7 @@
 #include "cli/console.h"
 
 #include <cerrno>
+#include <memory>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -11,19 +12,24 @@ namespace {
 
 constexpr int kNoTerminal = 1 << 20;
 
-void write_all(int descriptor, std::string_view text) {
+// Returns 0, or the errno of what stopped it.
+int write_all(int descriptor, std::string_view text) {
   while (!text.empty()) {
     const ssize_t n = ::write(descriptor, text.data(), text.size());
     if (n < 0 && errno == EINTR) continue;
-    // Nobody is left to be told that nobody reads.
-    if (n <= 0) return;
+    if (n <= 0) return n < 0 ? errno : EIO;
     text.remove_prefix(static_cast<std::size_t>(n));
   }
+  return 0;
 }
 
 Stream process_stream(int descriptor, const Lookup& environment) {
   Stream stream;
-  stream.write = [descriptor](std::string_view text) { write_all(descriptor, text); };
+  const auto lost = std::make_shared<int>(0);
+  stream.write = [descriptor, lost](std::string_view text) {
+    if (const int error = write_all(descriptor, text); *lost == 0) *lost = error;
+  };
+  stream.lost = lost;
   stream.is_terminal = ::isatty(descriptor) == 1;
   stream.can_redraw = stream.is_terminal && environment("TERM").value_or("dumb") != "dumb";
   stream.has_colours = stream.can_redraw && environment("NO_COLOR").value_or("").empty();

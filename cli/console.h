@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -15,6 +16,7 @@ using Lookup = std::function<std::optional<std::string>(std::string_view name)>;
 struct Stream {
   std::function<void(std::string_view)> write;  // all bytes, at once; blocks as long as the other end does
   std::function<int()> columns;                 // of the terminal now; a large number where there is none
+  std::shared_ptr<const int> lost;  // errno of the first write that failed, 0: none; null: none can fail
   bool is_terminal = false;
   bool has_colours = false;
   bool can_redraw = false;  // a line may be overwritten: a terminal that is not dumb

@@ -315,11 +315,11 @@ ExitCode run(Context& context, const PinOptions& options) {
   return print_answer(context, *daemon, answer, [&](const auto& value) {
     const std::string name = printable(options.model);
     if (!flag_of(value, "changed"))
-      return fmt::format("{} is {} already\n", name, options.pin ? "pinned" : "not pinned");
-    return options.pin
-               ? fmt::format("{} is pinned: it is loaded as soon as there is room, and stays in memory\n",
-                             name)
-               : fmt::format("{} is no longer pinned\n", name);
+      return name + (options.pin ? " is pinned already\n" : " is not pinned; nothing to do\n");
+    if (!options.pin) return fmt::format("{} is no longer pinned\n", name);
+    if (flag_of(value, "held"))
+      return fmt::format("{0} is pinned, and kept unloaded by a hold until llm-manager load {0}\n", name);
+    return fmt::format("{} is pinned: it is loaded as soon as there is room, and stays in memory\n", name);
   });
 }
 

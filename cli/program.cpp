@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <unistd.h>
 #include <utility>
 
@@ -38,6 +39,15 @@ bool waits(const Command& command) {
          !std::holds_alternative<SimulateOptions>(command) &&
          !std::holds_alternative<PullChildOptions>(command) &&
          !std::holds_alternative<ModelNamesOptions>(command);
+}
+
+// An answer that did not arrive is no success. Nobody is left to be told that nobody reads, as behind `head`.
+int told(ExitCode code, const Console& console) {
+  const int lost = console.out.lost ? *console.out.lost : 0;
+  if (lost == 0 || lost == EPIPE) return to_int(code);
+  console.err.line(coloured(console.err, Colour::kRed, "error") +
+                   ": the output could not be written: " + std::generic_category().message(lost));
+  return to_int(code == ExitCode::kOk ? ExitCode::kFailed : code);
 }
 
 }  // namespace
@@ -89,7 +99,7 @@ int run_program(const std::vector<std::string>& arguments, Host host) {
                                 {"param", nullptr}}}}));
     }
     (usage.code == ExitCode::kOk ? host.console.out : host.console.err).write(usage.text);
-    return to_int(usage.code);
+    return told(usage.code, host.console);
   }
   if (const auto* serve = std::get_if<ServeOptions>(&parsed->command)) {
     const auto served = host.serve(*serve);
@@ -117,7 +127,7 @@ int run_program(const std::vector<std::string>& arguments, Host host) {
         }
       },
       parsed->command);
-  return to_int(code);
+  return told(code, host.console);
 }
 
 }  // namespace lm::cli

@@ -498,7 +498,10 @@ TEST(Program, PinAndUnpin) {
   daemon.answer("/api/v1/models/pin", R"({"changed": true})");
   daemon.answer("/api/v1/models/unpin", R"({"changed": false})");
   EXPECT_THAT(ran(daemon, {"pin", "tiny"}).out, HasSubstr("tiny is pinned"));
-  EXPECT_EQ(ran(daemon, {"unpin", "tiny"}).out, "tiny is not pinned already\n");
+  EXPECT_EQ(ran(daemon, {"unpin", "tiny"}).out, "tiny is not pinned; nothing to do\n");
+  daemon.answer("/api/v1/models/pin", R"({"changed": true, "held": true})");
+  EXPECT_EQ(ran(daemon, {"pin", "tiny"}).out,
+            "tiny is pinned, and kept unloaded by a hold until llm-manager load tiny\n");
 }
 
 TEST(Program, AnOlderDaemonIsNoMissingModel) {

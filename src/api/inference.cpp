@@ -249,15 +249,14 @@ class Inference {
     const Model* model = runtime_.catalog().find(id);
     // Ollama knows better what its models can do.
     if (model == nullptr || model->kind == endpoint_.kind || endpoint_.native) return std::nullopt;
-    return Error{
-        .code = ErrorCode::kInvalidArgument,
-        .message = fmt::format(
-            "{} is configured as a model of kind {}, and {} needs one of kind {}; if it is one, set its "
-            "kind under models: in the configuration",
-            id.str(), to_string(model->kind), endpoint_.path, to_string(endpoint_.kind)),
-        .reason = "wrong_model_kind",
-        .fields = {{"param", "model"}},
-        .retry_after = {}};
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .message = fmt::format(
+                     "{} is taken for a model of kind {}, and {} needs one of kind {}; if it is one, set its "
+                     "kind under models: in the configuration",
+                     id.str(), to_string(model->kind), endpoint_.path, to_string(endpoint_.kind)),
+                 .reason = "wrong_model_kind",
+                 .fields = {{"param", "model"}},
+                 .retry_after = {}};
   }
 
   Task<Result<runtime::Lease>> wait_for_lease(http::Exchange& exchange, runtime::Leases::Ticket ticket,

@@ -103,7 +103,10 @@ class Administration {
     co_await runtime_.jobs().wait(job, kLongest);
     const runtime::Job* done = runtime_.jobs().find(job);
     if (done->error) co_return co_await answer_error(exchange, *done->error);
-    co_await answer_json(exchange, {{"changed", done->result.changed}});
+    const Snapshot snapshot = runtime_.snapshot();
+    const bool held = std::ranges::any_of(
+        snapshot.models, [&](const ModelView& v) { return v.model.id == *model && !v.held_by.empty(); });
+    co_await answer_json(exchange, {{"changed", done->result.changed}, {"held", held}});
   }
 
   Task<> inspect(http::Exchange& exchange) {

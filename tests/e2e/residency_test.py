@@ -290,7 +290,9 @@ class Holds(DaemonTest):
         daemon.unload(hold=True)
         for name in ("a1", "b2"):
             self.assertEqual(daemon.chat(name).error()["code"], "model_held")
+        self.assertEqual(daemon.post("/api/v1/models/pin", {"model": "a1"}).json(), {"changed": True, "held": True})
         self.assertEqual(daemon.load("a1").status, 200)
+        self.assertEqual(daemon.post("/api/v1/models/pin", {"model": "a1"}).json(), {"changed": False, "held": False})
         self.assertEqual(daemon.chat("a1").status, 200)
 
 
