@@ -46,8 +46,12 @@ std::string release_report(const boost::json::value& answer, const std::string& 
   }
 
   const std::string took = span_text(number_of(*release, "took_s").value_or(0.0));
-  std::string out = fmt::format("{} {} unloaded: {} freed in {}\n", name, what == "all models" ? "are" : "is",
-                                to_string(bytes_of(*release, "freed")), took);
+  const Bytes freed = bytes_of(*release, "freed"), residual = bytes_of(*release, "residual");
+  const bool kept = freed == Bytes(0) && residual > Bytes(0);
+  std::string out =
+      kept ? fmt::format("{} gave nothing back: {} still held after {}\n", name, to_string(residual), took)
+           : fmt::format("{} {} unloaded: {} freed in {}\n", name, what == "all models" ? "are" : "is",
+                         to_string(freed), took);
 
   Table table({{.title = "DEVICE", .shrinks = true},
                {.title = "BEFORE", .right = true},

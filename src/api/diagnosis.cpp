@@ -161,8 +161,9 @@ std::vector<Check> diagnose(const Findings& found) {
     }
     ++usable;
     if (auto size = check_size(found, view)) checks.push_back(*std::move(size));
-    if (view.instance && view.instance->error) {
-      checks.push_back({"model " + model.id.str(), "problem", view.instance->error->message,
+    const std::optional<Error>& failure = view.instance ? view.instance->error : view.error;
+    if (failure) {
+      checks.push_back({"model " + model.id.str(), "problem", failure->message,
                         fmt::format("llm-manager load {} tries again; llm-manager explain {} tells more",
                                     model.id.str(), model.id.str())});
     }
@@ -213,6 +214,10 @@ std::vector<Check> diagnose(const Findings& found) {
                  return model.model.remote && model.model.remote->upstream == upstream.id;
                })) {
       checks.push_back({name, "warning", fmt::format("does not answer at {}; its models wait", upstream.url),
+                        "start it, or correct its address in the configuration"});
+    } else if (upstream.family != Family::kOllama) {
+      checks.push_back({name, "warning",
+                        fmt::format("has not answered at {} yet; its models are not known", upstream.url),
                         "start it, or correct its address in the configuration"});
     } else {
       // Nobody has to have an Ollama.

@@ -158,6 +158,33 @@ TEST(Diagnosis, UpstreamsAreToldByWhatTheyDo) {
   EXPECT_THAT(check(found, "upstream ollama").message, HasSubstr("has loaded qwen3:8b by itself"));
 }
 
+// Nobody has to have an Ollama; a provider was named by somebody.
+TEST(Diagnosis, AProviderThatNeverAnsweredIsNotOk) {
+  Findings found = healthy();
+  found.snapshot.upstreams = {upstream("ollama"), upstream("box")};
+  found.snapshot.upstreams[1].upstream.family = Family::kOpenai;
+  for (UpstreamView& view : found.snapshot.upstreams) view.reachable = false;
+  EXPECT_EQ(check(found, "upstream ollama").status, "ok");
+  EXPECT_EQ(check(found, "upstream box").status, "warning");
+  EXPECT_THAT(check(found, "upstream box").message, HasSubstr("has not answered at http://box yet"));
+}
+
+TEST(Diagnosis, AModelThatItsUpstreamCouldNotLoadIsAProblem) {
+  Findings found = healthy();
+  ModelView view;
+  view.model.id = ModelId("ollama_a");
+  view.model.remote = Remote{.upstream = UpstreamId("ollama"), .name = "a"};
+  view.state = PublishedState::kFailed;
+  view.error = Error{.code = ErrorCode::kUnavailable,
+                     .message = "no such file",
+                     .reason = "load_failed",
+                     .fields = {},
+                     .retry_after = {}};
+  found.snapshot.models.push_back(view);
+  EXPECT_EQ(check(found, "model ollama_a").status, "problem");
+  EXPECT_EQ(check(found, "model ollama_a").message, "no such file");
+}
+
 TEST(Diagnosis, AProviderElsewhereThatCannotBeReachedIsAmongThem) {
   Findings found = healthy();
   Upstream far{

@@ -236,8 +236,13 @@ class Administration {
       if (view.instance)
         instances.push_back(to_json(*view.instance, runtime_.report(view.instance->id), snapshot.now));
     }
-    co_await answer_json(exchange,
-                         {{"instances", std::move(instances)}, {"demand", to_json(snapshot.demand)}});
+    json::array upstreams;  // that hold something, or for whose models somebody waits
+    for (const UpstreamView& view : snapshot.upstreams) {
+      if (view.instance) upstreams.push_back(to_json(view, snapshot.now));
+    }
+    co_await answer_json(exchange, {{"instances", std::move(instances)},
+                                    {"upstreams", std::move(upstreams)},
+                                    {"demand", to_json(snapshot.demand)}});
   }
 
   Task<> list_devices(http::Exchange& exchange) {
@@ -403,6 +408,7 @@ class Administration {
     const auto upstream =
         std::ranges::find(snapshot.upstreams, id, [](const UpstreamView& v) { return v.upstream.id; });
     if (upstream == snapshot.upstreams.end() || !upstream->instance) return answer;
+    if (view.state == PublishedState::kLoading) answer["waiting"] = upstream->instance->waiting;
     if (view.state != PublishedState::kReady || upstream->residents.size() != 1) return answer;
     answer["held_bytes"] = to_json(upstream->instance->held);
     answer["active"] = upstream->instance->active;

@@ -175,6 +175,10 @@ json::object to_json(const ModelView& view, const runtime::Runtime& runtime, Tim
       object["progress"] =
           load_progress(view.model.remote.has_value(), view.instance->stage, view.instance->fraction);
   }
+  if (view.error) {
+    object["error"] = error_or_null(view.error);
+    object["reason"] = view.error->message;
+  }
   if (model.problem) {
     object["error"] = error_json(*model.problem).at("error");
     object["reason"] = model.problem->message;
