@@ -133,7 +133,7 @@ class Pings(DaemonTest):
         self.assertFalse(stream.cut)
 
     def test_a_failed_load_ends_a_kept_awake_stream_with_one_error(self):
-        daemon = self.start({"slow": fake_model(stage_ms=1500, fail="unsupported_model")})
+        daemon = self.start({"slow": fake_model(stage_ms=5000, fail="unsupported_model")})
         stream = daemon.chat_stream("slow")
         self.assertIsNotNone(stream.next().comment)
         events = stream.events()
