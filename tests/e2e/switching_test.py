@@ -378,10 +378,12 @@ class Failure(SwitchingTest):
         self.assertEqual(self.log.loads("llm"), 2)
         levels = [level for level, text in self.lines() if "切换到Ollama模型失败" in text]
         self.assertEqual(levels, ["ERROR"])
-        # By a request as by a choice, and afterwards it works.
+        # For a time a request is refused with what went wrong, and costs nobody a model; a choice tries it again.
         answer = daemon.chat("qwen-a")
         self.assertGreaterEqual(answer.status, 500, answer)
-        self.assertIn("selected again", answer.error()["message"])
+        self.assertIn("could not load qwen-a", answer.error()["message"])
+        self.assertIn("Retry-After", answer.headers)
+        self.assertEqual((daemon.model("llm")["state"], self.log.loads("llm")), ("ready", 2))
         self.ollama.lie()
         self.switched("ollama_qwen-a")
         self.ok("qwen-a")
