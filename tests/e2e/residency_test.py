@@ -52,10 +52,10 @@ class SideBySide(DaemonTest):
 
     def test_the_host_limit_bounds_what_is_loaded(self):
         # Two of these fit under the limit, not three, whatever the worker itself takes.
-        daemon = self.start({name: fake_model(memory_mb=200) for name in ("a1", "b2", "c3")},
-                            config="devices: {host: {limit: 570MB}}\n")
+        # Of the two the first is idle for longer, and its load costs less, though it is the daemon's first.
+        daemon = self.start({"a1": fake_model(memory_mb=200), "b2": fake_model(memory_mb=200, stage_ms=300),
+                             "c3": fake_model(memory_mb=200)}, config="devices: {host: {limit: 570MB}}\n")
         log = daemon.events()
-        # Of the two the first is idle for longer by far, however long its load, a daemon's first, took.
         for name in ["a1"] + ["b2"] * 10:
             self.assertEqual(daemon.chat(name).status, 200, name)
         mark = log.mark()
