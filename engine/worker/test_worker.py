@@ -745,7 +745,7 @@ class Inspecting(WorkerTest):
                     worker = self.start(sandbox=True)
                     self.assertIsNone(worker.inspect(self.hostile(name, endless, key)))
                     self.assertEqual(worker.steps[-1], "template")
-                    self.assertEqual(worker.process.wait(10 * DEADLINE), -signal.SIGKILL, "for its processor time")
+                    self.assertEqual(worker.process.wait(10 * DEADLINE), -signal.SIGXCPU, "for its processor time")
                     worker = self.start(sandbox=True)
                     told = worker.inspect(self.hostile(name, huge, key))
                     if told is None:  # its time was over first
