@@ -297,6 +297,7 @@ class Arbiter {
   // For how long others wait before a turn that has served its batch ends for them.
   Duration quantum() const;
   Duration back_off(const Entry& entry) const;
+  Duration pause_after(int failures) const;  // doubles with each
   bool pin_wants(const Entry& entry) const;
   InstanceView view_of(const Entry& entry, TimePoint now) const;
   PublishedState remote_state(const Entry& entry) const;

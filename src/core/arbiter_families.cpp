@@ -418,9 +418,7 @@ void Arbiter::note_release(Entry& entry, const ReleaseReport& report) {
         holders += fmt::format("{}{} ({}) {}", holders.empty() ? "" : ", ", holder.name, holder.pid,
                                to_string(holder.bytes));
       const Instance& instance = *entry.instance;
-      entry.failures = std::min(entry.failures + 1, 16);
-      const Duration pause =
-          std::min(settings_.limits.retry_most, settings_.limits.retry_first * (1 << (entry.failures - 1)));
+      const Duration pause = pause_after(++entry.failures);
       entry.stuck_until = now_ + pause;
       entry.stuck =
           Error{.code = ErrorCode::kResourceExhausted,
@@ -611,9 +609,9 @@ void Arbiter::close_switch(SwitchStage stage, std::optional<Error> error) {
       const Ledger books = ledger();
       const auto& rows = switch_->release->devices;
       // What never went need not be loaded again in any mode.
-      if (switch_->release->freed > Bytes() &&
-          std::ranges::all_of(rows,
-                              [&](const auto& row) { return row.freed <= books.available(row.device); }))
+      if (switch_->release->freed > Bytes() && std::ranges::all_of(rows, [&](const auto& row) {
+            return row.freed <= books.available(row.device);
+          }))
         switch_->fit_would_have_kept = switch_->release->freed;
     }
   } else {
@@ -640,10 +638,8 @@ void Arbiter::close_switch(SwitchStage stage, std::optional<Error> error) {
 void Arbiter::note_refusal(const ModelId& named, const Error& error) {
   Entry* entry = find(named);
   if (entry == nullptr || !entry->model.remote) return;
-  entry->failures = std::min(entry->failures + 1, 16);
   entry->refused = error;
-  entry->refused_until = now_ + std::min(settings_.limits.retry_most,
-                                         settings_.limits.retry_first * (1 << (entry->failures - 1)));
+  entry->refused_until = now_ + pause_after(++entry->failures);
 }
 
 void Arbiter::forget_refusal(const ModelId& named) {

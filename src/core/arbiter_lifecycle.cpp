@@ -306,12 +306,13 @@ void Arbiter::reclaimed(Entry& entry) {
 // next may try again at once after the first failed load. A worker that served and died is no reason to think
 // that the next load fails, unless it dies over and over and nobody gets an answer.
 Duration Arbiter::back_off(const Entry& entry) const {
-  const auto after = [&](int count, int allowed) -> Duration {
-    if (count <= allowed) return Duration();
-    return std::min(settings_.limits.retry_most,
-                    settings_.limits.retry_first * (1 << std::min(count - allowed - 1, 16)));
-  };
-  return std::max(after(entry.failures, 1), after(entry.deaths, 3));
+  return std::max(pause_after(entry.failures - 1), pause_after(entry.deaths - 3));
+}
+
+Duration Arbiter::pause_after(int failures) const {
+  if (failures <= 0) return Duration();
+  return std::min(settings_.limits.retry_most,
+                  settings_.limits.retry_first * (1 << std::min(failures - 1, 16)));
 }
 
 void Arbiter::forget(Entry& entry) {

@@ -232,9 +232,8 @@ bool Arbiter::choose_place(Entry& entry, const Round& round, const Need& ever) {
 void Arbiter::learn(Entry& entry) {
   const Instance& instance = *entry.instance;
   Footprint seen{DeviceBytes::max(instance.held, instance.most_held), FootprintSource::kMeasured};
-  const bool for_host = !instance.plan && !entry.is_seat();
+  if (!entry.is_seat()) seen.bytes.set(host_device(), instance.host_at_ready);
   if (instance.plan) {
-    seen.bytes.set(host_device(), instance.host_at_ready);
     Experience fresh = experience_of(instance.plan->shares, seen.bytes);
     const auto earlier = std::ranges::find(entry.known, fresh.layers, &Experience::layers);
     if (earlier != entry.known.end()) {
@@ -247,13 +246,9 @@ void Arbiter::learn(Entry& entry) {
     entry.known.push_back(std::move(fresh));
     // Placements come and go with what is free; the latest are the ones that come again.
     if (entry.known.size() > 16) entry.known.erase(entry.known.begin());
-  } else if (for_host) {
-    if (entry.learned && entry.learned_for_host && entry.learned->source == FootprintSource::kMeasured)
-      seen.bytes = DeviceBytes::max(seen.bytes, entry.learned->bytes);
-    seen.bytes.set(host_device(), instance.host_at_ready);
   }
   entry.learned = std::move(seen);
-  entry.learned_for_host = for_host;
+  entry.learned_for_host = !instance.plan && !entry.is_seat();
 }
 
 void Arbiter::check_landing(const Entry& entry, const DeviceBytes& held) {
