@@ -8,9 +8,11 @@
 #include <unistd.h>
 
 #include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <fmt/format.h>
 
 #include "base/checksum.h"
+#include "base/hex.h"
 #include "base/log.h"
 #include "config/model_folder.h"
 #include "config/utf8.h"
@@ -29,10 +31,6 @@ constexpr std::size_t kMostModels = 4'000;
 constexpr int kSamples = 64;
 constexpr std::int64_t kSample = 4096;
 constexpr std::string_view kHubCache = "Hugging Face's cache";
-
-bool is_hex(std::string_view text, std::size_t size) {
-  return text.size() == size && text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
 
 bool is_folder(const fs::path& path) {
   std::error_code error;
@@ -162,6 +160,9 @@ std::optional<fs::path> cached_snapshot(const fs::path& huggingface, std::string
 // ---- what a child looks into
 
 struct StoreReader::Look {
+  explicit Look(const boost::asio::any_io_executor& executor) : limit(executor) {}
+
+  boost::asio::steady_timer limit;
   fs::path ollama;
   std::vector<Checkpoint> candidates;
   std::optional<os::Subprocess> process;
@@ -213,7 +214,7 @@ void StoreReader::look(const fs::path& ollama, std::vector<Checkpoint> candidate
   if (!again && ollama == ollama_ && candidates == candidates_) return;
   ollama_ = ollama;
   candidates_ = candidates;
-  look_ = std::make_shared<Look>();
+  look_ = std::make_shared<Look>(seams_.executor);
   look_->ollama = ollama;
   const std::weak_ptr<Look> look = look_;
   const auto end = [this, look](bool whole) {
@@ -239,6 +240,13 @@ void StoreReader::look(const fs::path& ollama, std::vector<Checkpoint> candidate
   auto process = os::Subprocess::spawn(seams_.executor, std::move(options));
   if (process) {
     look_->process.emplace(*std::move(process));
+    look_->limit.expires_after(seams_.limit);
+    look_->limit.async_wait([this, look](const boost::system::error_code& cancelled) {
+      const auto self = look.lock();
+      if (cancelled || !self || self != look_) return;
+      log::warning("what other tools keep could not be looked into within {:.0f} s", seconds(seams_.limit));
+      ended(false);
+    });
     return;
   }
   log::warning("what other tools keep is not looked into: {}", process.error().message);

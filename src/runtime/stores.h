@@ -14,6 +14,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 
+#include "base/time.h"
 #include "config/config.h"
 #include "domain/model.h"
 
@@ -62,6 +63,7 @@ class StoreReader {
     boost::asio::any_io_executor executor;
     std::filesystem::path program;             // llm-importer
     std::function<void(bool changed)> looked;  // a look has ended; whether the lists are others now
+    Duration limit = std::chrono::minutes(1);  // of a look: a disk may be one that does not answer
   };
   explicit StoreReader(Seams seams);
   ~StoreReader();

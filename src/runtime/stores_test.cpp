@@ -126,17 +126,22 @@ TEST_F(StoresTest, ADoubleIsShownOnceWithAllItsNames) {
 // The importer played by a shell script.
 class StoreReaderTest : public StoresTest {
  protected:
-  void importer(const std::string& script) {
+  void importer(const std::string& script, Duration limit = std::chrono::minutes(1)) {
     const fs::path program = file("importer", "#!/bin/sh\n" + script + "\n");
     fs::permissions(program, fs::perms::owner_all);
     store.emplace(StoreReader::Seams{.executor = io.get_executor(),
                                      .program = program,
-                                     .looked = [this](bool changed) { changes += changed ? 1 : 0; }});
+                                     .looked =
+                                         [this](bool changed) {
+                                           ++looks;
+                                           changes += changed ? 1 : 0;
+                                         },
+                                     .limit = limit});
   }
 
   boost::asio::io_context io;
   std::optional<StoreReader> store;
-  int changes = 0;
+  int looks = 0, changes = 0;
 };
 
 TEST_F(StoreReaderTest, WhatTheManifestsNameAndTheDiskHas) {
@@ -186,6 +191,13 @@ echo '{"checkpoint": 3, "kind": "generation"}')");
   store->look({}, all, true);
   EXPECT_TRUE(run_until(io, [&] { return changes == 2; }));
   EXPECT_THAT(store->checkpoints(), IsEmpty());
+}
+
+TEST_F(StoreReaderTest, ADiskThatDoesNotAnswerIsGivenUp) {
+  importer("exec sleep 600", std::chrono::milliseconds(50));
+  store->look(folder.path() / "ollama", {}, true);
+  ASSERT_TRUE(run_until(io, [&] { return looks == 1; }));
+  EXPECT_EQ(changes, 0);
 }
 
 }  // namespace

@@ -6,6 +6,8 @@
 
 #include <boost/json.hpp>
 
+#include "base/hex.h"
+
 namespace lm::wire {
 namespace {
 
@@ -56,8 +58,7 @@ std::string hex(std::string_view digits, std::size_t size) {
   std::string out(digits);
   std::ranges::transform(out, out.begin(),
                          [](char c) { return c >= 'A' && c <= 'F' ? static_cast<char>(c + 32) : c; });
-  const bool good = out.size() == size && out.find_first_not_of("0123456789abcdef") == std::string::npos;
-  return good ? out : std::string();
+  return is_hex(out, size) ? out : std::string();
 }
 
 // "sha512-BASE64" as hex.

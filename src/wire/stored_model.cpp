@@ -5,6 +5,7 @@
 
 #include <boost/json.hpp>
 
+#include "base/hex.h"
 #include "wire/utf8.h"
 
 namespace lm::wire {
@@ -21,9 +22,7 @@ std::string text(const json::object& object, std::string_view name) {
   return string != nullptr ? utf8({string->data(), string->size()}) : std::string();
 }
 
-bool is_sha256(std::string_view digits) {
-  return digits.size() == 64 && digits.find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
+constexpr std::size_t kSha256Digits = 64;
 
 bool is_name(std::string_view name) {
   return !name.empty() && name.size() <= kLongestName &&
@@ -49,8 +48,8 @@ Result<StoredLine> decode_stored(std::string_view line) {
     StoredModel model{.name = text(*object, "name"),
                       .sha256 = text(*object, "sha256"),
                       .projector_sha256 = text(*object, "projector_sha256")};
-    const bool projector = model.projector_sha256.empty() || is_sha256(model.projector_sha256);
-    if (is_name(model.name) && is_sha256(model.sha256) && projector) return model;
+    const bool projector = model.projector_sha256.empty() || is_hex(model.projector_sha256, kSha256Digits);
+    if (is_name(model.name) && is_hex(model.sha256, kSha256Digits) && projector) return model;
     const json::value* index = object->if_contains("checkpoint");
     const auto number = index != nullptr && index->is_number() ? index->to_number<std::int64_t>(error) : -1;
     const std::string word = text(*object, "kind");
