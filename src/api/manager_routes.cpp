@@ -332,7 +332,7 @@ class Administration {
                      {"type", one.type},
                      {"value", or_null(one.value)},
                      {"otherwise", or_null(one.otherwise)},
-                     {"written", one.is_written},
+                     {"written", one.line > 0},
                      {"line", one.line},
                      {"restart", one.restart}});
     }

@@ -22,10 +22,8 @@ std::vector<Setting> settings(const Loaded& loaded) {
                       .value = key.print(loaded.config, name),
                       .otherwise = key.print(defaults, name),
                       .restart = key.restart};
-      if (const auto at = loaded.positions.find(setting.key); at != loaded.positions.end()) {
-        setting.is_written = true;
+      if (const auto at = loaded.positions.find(setting.key); at != loaded.positions.end())
         setting.line = at->second.line;
-      }
       all.push_back(std::move(setting));
     }
   }

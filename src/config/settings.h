@@ -15,9 +15,8 @@ struct Setting {
   std::string type;       // what may stand there: "a duration such as 30s, 10min or 1h"
   std::string value;      // as YAML; empty: nothing is set, and nothing is meant
   std::string otherwise;  // what is meant where the key is not written
-  bool is_written = false;
-  int line = 0;          // of the file, where it is written there
-  bool restart = false;  // a change counts only after a restart
+  int line = 0;           // of the file; 0: it is not written there
+  bool restart = false;   // a change counts only after a restart
 };
 
 // In the order of the schema: every key of ours, and of what the owner names those of each name. Keys and

@@ -30,13 +30,12 @@ TEST(Settings, SayWhatIsWrittenAndWhatIsMeantOtherwise) {
   const Setting& linger = found(all, "residency.linger");
   EXPECT_EQ(linger.value, "1min");
   EXPECT_EQ(linger.otherwise, "30s");
-  EXPECT_TRUE(linger.is_written);
   EXPECT_EQ(linger.line, 7);
   EXPECT_FALSE(linger.meaning.empty());
   EXPECT_FALSE(linger.restart);
   const Setting& listen = found(all, "server.listen");
   EXPECT_EQ(listen.value, listen.otherwise);
-  EXPECT_FALSE(listen.is_written);
+  EXPECT_EQ(listen.line, 0);
   EXPECT_TRUE(listen.restart);
 }
 
