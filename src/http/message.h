@@ -61,15 +61,20 @@ class Headers {
   std::vector<Header> fields_;
 };
 
+// Without the blanks around it.
+inline std::string_view trimmed(std::string_view text) {
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
+  return text;
+}
+
 // Calls fn(token) for each non-empty, trimmed part of a comma-separated list.
 template <class Fn>
 void for_each_token(std::string_view list, Fn fn) {
   while (!list.empty()) {
     const std::size_t comma = list.find(',');
-    std::string_view part = list.substr(0, comma);
+    const std::string_view part = trimmed(list.substr(0, comma));
     list.remove_prefix(comma == std::string_view::npos ? list.size() : comma + 1);
-    while (!part.empty() && (part.front() == ' ' || part.front() == '\t')) part.remove_prefix(1);
-    while (!part.empty() && (part.back() == ' ' || part.back() == '\t')) part.remove_suffix(1);
     if (!part.empty()) fn(part);
   }
 }
