@@ -485,7 +485,7 @@ class Declaration {
                 "  llm-manager simulate --trace day.csv --memory 48GB --load 0.8\n"
                 "  llm-manager simulate --synthetic --rate 1.6 --swap 500ms --policy gated --policy fifo\n"
                 "\n"
-                "A trace is a CSV with the columns t_s, model, context_tokens and generated_tokens.\n"
+                "A trace is a CSV with the columns t_s, model, context_tokens and generated_tokens; client, where some ask one after the other.\n"
                 "What --models FILE may say is in docs/cli.md; what it does not say is assumed, and shown.",
                 [this] { return take_simulate(draft_); });
     const auto positive = CLI::PositiveNumber.description("");

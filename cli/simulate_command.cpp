@@ -83,12 +83,17 @@ Result<Simulated> simulated(const SimulateOptions& options) {
   if (options.load) {
     const double offered = simulate::offered_load(setting.machine, workload);
     if (offered <= 0)
-      return fail(ErrorCode::kInvalidArgument,
-                  "a trace without a span or without work cannot be scaled to a load", "usage");
+      return fail(
+          ErrorCode::kInvalidArgument,
+          workload.clients > 0
+              ? "clients that ask one after the other ask for what they get: there is no load to scale to"
+              : "a trace without a span or without work cannot be scaled to a load",
+          "usage");
     setting.scale = *options.load / offered;
   }
   if (setting.scale != 1) workload = simulate::scaled(std::move(workload), setting.scale);
   setting.requests = workload.arrivals.size();
+  setting.clients = workload.clients;
   setting.span_s = seconds(workload.span());
   setting.offered_load = simulate::offered_load(setting.machine, workload);
   setting.by_tokens = workload.by_tokens;

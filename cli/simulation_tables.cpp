@@ -94,12 +94,18 @@ std::string setting_text(const SimulatedSetting& setting, const Stream& stream) 
   std::string out =
       fmt::format("{:10} {}\n", "machine", printable(fmt::format("{}", fmt::join(devices, ", "))));
   out += models_text(setting);
-  const double rate = setting.span_s > 0 ? static_cast<double>(setting.requests) / setting.span_s : 0;
-  out += fmt::format(
-      "{:10} {} requests in {}, {:.3g} a second{}: {:.0f} % of what one model at a time can answer\n",
-      "workload", setting.requests, span_text(setting.span_s), rate,
-      setting.scale == 1 ? "" : fmt::format(" (load scaled by {:.3g})", setting.scale),
-      setting.offered_load * 100);
+  if (setting.clients > 0) {
+    out += fmt::format("{:10} {} requests; {} client{} ask{} one after the other\n", "workload",
+                       setting.requests, setting.clients, setting.clients == 1 ? "" : "s",
+                       setting.clients == 1 ? "s" : "");
+  } else {
+    const double rate = setting.span_s > 0 ? static_cast<double>(setting.requests) / setting.span_s : 0;
+    out += fmt::format(
+        "{:10} {} requests in {}, {:.3g} a second{}: {:.0f} % of what one model at a time can answer\n",
+        "workload", setting.requests, span_text(setting.span_s), rate,
+        setting.scale == 1 ? "" : fmt::format(" (load scaled by {:.3g})", setting.scale),
+        setting.offered_load * 100);
+  }
   if (std::ranges::any_of(setting.machine.models, &simulate::SimulatedModel::assumed))
     out += "           what is assumed can be said: --models FILE, --memory, --slots, --swap\n";
   if (setting.offered_load >= 1) {
@@ -219,8 +225,9 @@ json::object simulation_json(const SimulatedSetting& setting, const std::vector<
             {"models", std::move(models)}}},
           {"workload",
            {{"requests", setting.requests},
+            {"clients", setting.clients},
             {"span_s", setting.span_s},
-            {"offered_load", setting.offered_load},
+            {"offered_load", setting.clients > 0 ? json::value() : json::value(setting.offered_load)},
             {"scale", setting.scale}}},
           {"runs", std::move(all)}};
 }

@@ -21,7 +21,9 @@ struct SimulatedSetting {
   simulate::Machine machine;
   double span_s = 0;  // of the workload
   std::size_t requests = 0;
-  double offered_load = 0;  // of what one model at a time can answer
+  int clients = 0;  // that ask one after the other
+  double offered_load =
+      0;  // of what one model at a time can answer; 0 with clients: they ask for what they get
   double scale = 1;
   bool by_tokens = true;
 };

@@ -27,13 +27,14 @@ struct Sample {
   Figures figures;
   std::vector<double> waits, totals;
 
-  void add(const Arrival& arrival, const Answered& answer) {
-    ++figures.requests;
+  void add(const Answered& answer) {
     switch (answer.fate) {
+      case Answered::Fate::kNotAsked:
+        return;
       case Answered::Fate::kAnswered:
         ++figures.served;
-        waits.push_back(seconds(answer.granted - arrival.at));
-        totals.push_back(seconds(answer.ended - arrival.at));
+        waits.push_back(seconds(answer.granted - answer.asked));
+        totals.push_back(seconds(answer.ended - answer.asked));
         if (answer.expected) {
           Foresight& f = figures.foresight;
           ++f.told;
@@ -53,6 +54,7 @@ struct Sample {
         ++figures.left;
         break;
     }
+    ++figures.requests;
   }
 
   Figures result(double span) {
@@ -97,8 +99,8 @@ Outcome figures(const RunRecord& run, const Machine& machine, const Workload& wo
   }
   for (std::size_t i = 0; i < workload.arrivals.size(); ++i) {
     const Arrival& arrival = workload.arrivals[i];
-    all.add(arrival, run.answers[i]);
-    models[places[static_cast<std::size_t>(arrival.model)]].add(arrival, run.answers[i]);
+    all.add(run.answers[i]);
+    models[places[static_cast<std::size_t>(arrival.model)]].add(run.answers[i]);
   }
   Outcome outcome{.all = {}, .models = {}, .span_s = seconds(run.ended), .demand = run.demand};
   outcome.all = all.result(outcome.span_s);
@@ -107,6 +109,7 @@ Outcome figures(const RunRecord& run, const Machine& machine, const Workload& wo
 }
 
 double offered_load(const Machine& machine, const Workload& workload) {
+  if (workload.clients > 0) return 0;
   const std::vector<std::size_t> places = places_of(machine, workload);
   double work = 0;
   for (const Arrival& arrival : workload.arrivals) {

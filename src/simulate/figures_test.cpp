@@ -7,8 +7,8 @@ namespace {
 
 using std::chrono::seconds;
 
-Answered answered(int granted, int ended, Answered::Fate fate = Answered::Fate::kAnswered) {
-  return {.fate = fate, .granted = seconds(granted), .ended = seconds(ended)};
+Answered answered(int asked, int granted, int ended, Answered::Fate fate = Answered::Fate::kAnswered) {
+  return {.fate = fate, .asked = seconds(asked), .granted = seconds(granted), .ended = seconds(ended)};
 }
 
 // Four requests, two models; everything can be counted by hand.
@@ -18,7 +18,8 @@ TEST(Figures, AreCountedByModelAndInAll) {
   for (const auto& [at, model] : {std::pair(0, 0), std::pair(1, 0), std::pair(2, 1), std::pair(4, 1)})
     workload.arrivals.push_back({.at = seconds(at), .model = model, .service = seconds(4)});
   RunRecord done;
-  done.answers = {answered(2, 6), answered(2, 7), answered(8, 10), answered(0, 5, Answered::Fate::kRefused)};
+  done.answers = {answered(0, 2, 6), answered(1, 2, 7), answered(2, 8, 10),
+                  answered(4, 0, 5, Answered::Fate::kRefused)};
   done.models = {{.loads = 1, .preempted = 0, .moved = gib(8)},
                  {.loads = 1, .preempted = 2, .moved = gib(8)}};
   done.ended = seconds(10);
@@ -45,12 +46,13 @@ TEST(Figures, AreCountedByModelAndInAll) {
 
 TEST(Figures, OfNothingAreNothing) {
   const Machine machine = *with_models(Machine(), {"a"});
-  const Workload workload{.models = {"a"}, .arrivals = {{.at = {}}}, .by_tokens = true};
+  const Workload workload{.models = {"a"}, .arrivals = {{.at = {}}, {.at = {}}}, .by_tokens = true};
   RunRecord done;
-  done.answers = {{}};
+  done.answers = {{.fate = Answered::Fate::kWaiting}, {}};
   done.models = {{}};
   const Outcome outcome = figures(done, machine, workload);
   EXPECT_EQ(outcome.all.left, 1U);
+  EXPECT_EQ(outcome.all.requests, 1U) << "what was not asked before the end is not counted";
   EXPECT_EQ(outcome.all.served_per_s, 0);
   EXPECT_EQ(outcome.all.wait.p99, 0);
   EXPECT_EQ(outcome.all.swaps_per_request, 0);

@@ -1,6 +1,7 @@
 #include "simulate/run.h"
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <queue>
 #include <variant>
@@ -18,6 +19,16 @@ class VirtualMachine {
       : machine_(machine), workload_(workload), arbiter_(settings) {
     run_.answers.resize(workload.arrivals.size());
     run_.models.resize(machine.models.size());
+    to_ask_.resize(static_cast<std::size_t>(workload.clients));
+    for (std::size_t row = 0; row < workload.arrivals.size(); ++row) {
+      const Arrival& arrival = workload.arrivals[row];
+      if (arrival.client >= 0) {
+        std::deque<std::size_t>& rows = to_ask_.at(static_cast<std::size_t>(arrival.client));
+        rows.push_back(row);
+        if (rows.size() > 1) continue;
+      }
+      coming_.push({.at = TimePoint(arrival.at), .row = row});
+    }
     for (const std::string& name : workload.models) {
       const auto found = std::ranges::find(machine.models, name, &SimulatedModel::name);
       LM_ASSERT(found != machine.models.end(), "the machine has the workload's models");
@@ -30,7 +41,9 @@ class VirtualMachine {
     const TimePoint end = horizon ? TimePoint(*horizon) : TimePoint::max();
     while (happen_next(end)) {
     }
-    run_.ended = horizon && left_ > 0 ? *horizon : now_.time_since_epoch();
+    const bool is_cut = horizon && (left_ > 0 || !coming_.empty());
+    if (is_cut) run_.demand = arbiter_.snapshot(now_).demand;
+    run_.ended = is_cut ? *horizon : now_.time_since_epoch();
     return std::move(run_);
   }
 
@@ -52,6 +65,11 @@ class VirtualMachine {
     What what;
     std::uint64_t id;  // of the instance, or of the request
     bool operator>(const Due& other) const { return at != other.at ? at > other.at : order > other.order; }
+  };
+  struct Coming {
+    TimePoint at;
+    std::size_t row;  // of the workload's arrivals: of two at the same time, the first
+    bool operator>(const Coming& other) const { return at != other.at ? at > other.at : row > other.row; }
   };
   struct Worker {
     Generation generation;
@@ -88,11 +106,10 @@ class VirtualMachine {
   }
 
   bool happen_next(TimePoint end) {
-    const bool arrives = next_arrival_ < workload_.arrivals.size();
     // Pins are loaded and idle models unloaded for nobody: once all is answered the run is over.
-    if (!arrives && left_ == 0) return false;
+    if (coming_.empty() && left_ == 0) return false;
     TimePoint next = TimePoint::max();
-    const TimePoint arrival = arrives ? TimePoint(workload_.arrivals[next_arrival_].at) : TimePoint::max();
+    const TimePoint arrival = coming_.empty() ? TimePoint::max() : coming_.top().at;
     if (!agenda_.empty()) next = agenda_.top().at;
     next = std::min({next, arrival, timer_.value_or(TimePoint::max())});
     LM_ASSERT(next != TimePoint::max(), "whoever waits is waited for by somebody");
@@ -113,15 +130,29 @@ class VirtualMachine {
   }
 
   void arrive() {
-    const std::size_t i = next_arrival_++;
+    const std::size_t row = coming_.top().row;
+    coming_.pop();
     ++left_;
-    tell(RequestArrived{
-        RequestId(i + 1),
-        ModelId(machine_.models[asked_[static_cast<std::size_t>(workload_.arrivals[i].model)]].name),
-        PriorityClass::kInteractive,
-        {},
-        machine_.set_aside.has_value()});
-    if (next_arrival_ == workload_.arrivals.size()) run_.demand = arbiter_.snapshot(now_).demand;
+    run_.answers[row].fate = Answered::Fate::kWaiting;
+    run_.answers[row].asked = now_.time_since_epoch();
+    const auto model = static_cast<std::size_t>(workload_.arrivals[row].model);
+    tell(RequestArrived{RequestId(row + 1),
+                        ModelId(machine_.models[asked_[model]].name),
+                        PriorityClass::kInteractive,
+                        {},
+                        machine_.set_aside.has_value()});
+    if (coming_.empty()) run_.demand = arbiter_.snapshot(now_).demand;
+  }
+
+  // What was asked has ended, and whoever asks one after the other goes on.
+  void ended(std::uint64_t request) {
+    --left_;
+    const int client = workload_.arrivals[request - 1].client;
+    if (client < 0) return;
+    std::deque<std::size_t>& rows = to_ask_[static_cast<std::size_t>(client)];
+    rows.pop_front();
+    if (rows.empty()) return;
+    coming_.push({.at = std::max(now_, TimePoint(workload_.arrivals[rows.front()].at)), .row = rows.front()});
   }
 
   void happen(const Due& due) {
@@ -186,7 +217,7 @@ class VirtualMachine {
     answer.fate = fate;
     answer.ended = now_.time_since_epoch();
     answering_.erase(request);
-    --left_;
+    ended(request);
     tell(LeaseReleased{RequestId(request)});
   }
 
@@ -271,7 +302,7 @@ class VirtualMachine {
     answer.fate = Answered::Fate::kRefused;
     aside_.erase(c.request.value());
     answer.ended = now_.time_since_epoch();
-    --left_;
+    ended(c.request.value());
   }
   void carry_out(const CutRequests& c) {
     for (const RequestId request : c.requests) set_going(now_, Due::What::kCut, request.value());
@@ -309,8 +340,9 @@ class VirtualMachine {
   std::priority_queue<Due, std::vector<Due>, std::greater<>> agenda_;
   std::optional<TimePoint> timer_;
   TimePoint now_{};
-  std::size_t next_arrival_ = 0;
-  std::uint64_t left_ = 0;  // arrived and not ended
+  std::priority_queue<Coming, std::vector<Coming>, std::greater<>> coming_;
+  std::vector<std::deque<std::size_t>> to_ask_;  // for each client its rows that have not ended
+  std::uint64_t left_ = 0;                       // arrived and not ended
   std::uint64_t last_order_ = 0;
   RunRecord run_;
 };

@@ -17,13 +17,15 @@ namespace lm::simulate {
 // What became of one request. Times count from the beginning of the workload.
 struct Answered {
   enum class Fate : std::uint8_t {
+    kNotAsked,   // the run ended before
     kWaiting,    // not served when the run ended
     kAnswering,  // served, not answered when the run ended
     kAnswered,
     kRefused,  // the arbiter refused it, or it waited for longer than its class may
     kCut,      // its answer was cut off
   };
-  Fate fate = Fate::kWaiting;
+  Fate fate = Fate::kNotAsked;
+  Duration asked{};
   Duration granted{};
   Duration ended{};
   std::optional<Duration> expected;  // wait, as told at its arrival; empty: it was served at once
@@ -39,7 +41,7 @@ struct RunRecord {
   std::vector<Answered> answers;   // one for each arrival, in their order
   std::vector<ModelTally> models;  // in the machine's order
   Duration ended{};                // when the last thing happened, or the horizon
-  DemandView demand;               // as the gauge stood at the last arrival
+  DemandView demand;               // as the gauge stood at the last arrival, or at the horizon
 };
 
 // `machine` has every model of the workload (with_models). Ends when everything is answered, or at `horizon`.

@@ -22,6 +22,7 @@ constexpr std::size_t kLongestName = 128;
 
 enum Column { kTime, kModel, kContext, kGenerated };
 constexpr std::array<std::string_view, 4> kColumns = {"t_s", "model", "context_tokens", "generated_tokens"};
+constexpr std::string_view kClientColumn = "client";  // may be missing
 
 std::vector<std::string_view> cells_of(std::string_view line) {
   std::vector<std::string_view> cells;
@@ -60,6 +61,7 @@ class TraceReader {
       LM_TRY_VOID(widths_ == 0 ? read_names(line) : read_arrival(line));
     }
     if (workload_.arrivals.empty()) return wrong("a trace needs a line for each request", 0);
+    workload_.clients = static_cast<int>(clients_.size());
     return std::move(workload_);
   }
 
@@ -84,6 +86,8 @@ class TraceReader {
       }
       places_[column] = static_cast<std::size_t>(found - cells.begin());
     }
+    if (const auto client = std::ranges::find(cells, kClientColumn); client != cells.end())
+      client_place_ = static_cast<std::size_t>(client - cells.begin());
     widths_ = cells.size();
     return {};
   }
@@ -118,15 +122,23 @@ class TraceReader {
                                   .model = known->second,
                                   .context = *context,
                                   .generated = *generated,
-                                  .service = {}});
+                                  .service = {},
+                                  .client = client_of(cells)});
     return {};
+  }
+
+  int client_of(const std::vector<std::string_view>& cells) {
+    if (!client_place_ || cells[*client_place_].empty()) return -1;
+    return clients_.try_emplace(std::string(cells[*client_place_]), static_cast<int>(clients_.size()))
+        .first->second;
   }
 
   const std::string& file_;
   int line_ = 0;
   std::size_t widths_ = 0;  // cells in a line; 0: the names have not been read
   std::array<std::size_t, kColumns.size()> places_{};
-  std::map<std::string, int> models_;
+  std::optional<std::size_t> client_place_;
+  std::map<std::string, int> models_, clients_;
   std::optional<double> first_;
   double last_ = -2 * kLongestSeconds;
   Workload workload_;
@@ -163,7 +175,8 @@ Workload synthesize(const Synthetic& wanted) {
          .model = static_cast<int>(std::min<std::ptrdiff_t>(model - shares.begin(), wanted.models - 1)),
          .context = 0,
          .generated = 0,
-         .service = from_seconds(random.exponential(1 / seconds(wanted.service)))});
+         .service = from_seconds(random.exponential(1 / seconds(wanted.service))),
+         .client = -1});
   }
   return workload;
 }

@@ -13,17 +13,20 @@
 namespace lm::simulate {
 
 struct Arrival {
-  Duration at{};      // since the beginning; a workload's are in order
+  Duration at{};      // since the beginning, a client's not before; a workload's are in order
   int model = 0;      // of Workload::models
   int context = 0;    // tokens to read
   int generated = 0;  // tokens to write
   Duration
-      service{};  // how long the answer takes, where the trace says nothing of tokens (`by_tokens` false)
+      service{};    // how long the answer takes, where the trace says nothing of tokens (`by_tokens` false)
+  int client = -1;  // who asks one after the other: this once what it asked before has ended; -1: nobody such
 };
 
 struct Workload {
   std::vector<std::string> models;
   std::vector<Arrival> arrivals;
+  int clients =
+      0;  // how many ask one after the other: what they ask for follows from how fast they are answered
   bool by_tokens = true;  // the answers' times follow from tokens and the machine's rates
 
   // From the first to the last arrival.
@@ -31,8 +34,8 @@ struct Workload {
 };
 
 // A CSV with a first line of names; t_s, model, context_tokens and generated_tokens must be among them,
-// others are skipped. Times are seconds, from any beginning, in order. kInvalidArgument, reason
-// "invalid_trace", with file and line: the first thing that is wrong.
+// client may be (an empty one is nobody's), others are skipped. Times are seconds, from any beginning, in
+// order. kInvalidArgument, reason "invalid_trace", with file and line: the first thing that is wrong.
 Result<Workload> read_trace(std::string_view csv, const std::string& file);
 
 // Poisson arrivals, exponentially long answers.

@@ -46,6 +46,21 @@ TEST(Trace, IsReadWhateverTheOrderOfItsColumns) {
   EXPECT_TRUE(trace->by_tokens);
 }
 
+TEST(Trace, SaysWhoAsksOneAfterTheOther) {
+  const auto trace = read_trace(
+      "t_s,client,model,context_tokens,generated_tokens\n"
+      "0,bot,a,1,1\n"
+      "0,,a,1,1\n"
+      "1,desk,b,1,1\n"
+      "1,bot,b,1,1\n",
+      "t.csv");
+  ASSERT_TRUE(trace.has_value()) << trace.error().message;
+  EXPECT_EQ(trace->clients, 2);
+  std::vector<int> clients;
+  for (const Arrival& arrival : trace->arrivals) clients.push_back(arrival.client);
+  EXPECT_THAT(clients, ElementsAre(0, -1, 1, 0));
+}
+
 TEST(Trace, WhatIsWrongIsToldWithItsLine) {
   constexpr std::string_view kNames = "t_s,model,context_tokens,generated_tokens\n";
   const auto message = [&](const std::string& text) {
