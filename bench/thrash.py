@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from servers import TEST_MODELS, Daemon, Router, Trouble, need, scratch
+from simulated import simulated
 
 A, B = "switch-a", "switch-b"
 SLOTS, CONTEXT = 4, 8192
@@ -28,9 +29,12 @@ def run(quick: bool, say) -> list[dict]:
             for server in sides.values():  # what a first load measures and remembers is not what is compared
                 for name in (B, A):
                     server.first_token(name, "Hello")
-            rows = starved(sides, 12 if quick else PATIENCE_S, 1 if quick else 5, say)
+            foresight = Foresight(daemon, Path(folder), 3 if quick else 10)
+            say(f"  {foresight.describe()}")
+            rows = starved(sides, 12 if quick else PATIENCE_S, 1 if quick else 5, say) + foresight.starved()
             for tokens in (1, 16):
-                rows += alternating(sides, tokens, 5 if quick else 60, 1 if quick else 3, say)
+                span_s = 5 if quick else 60
+                rows += alternating(sides, tokens, span_s, 1 if quick else 3, say) + foresight.alternating(tokens, span_s)
     return rows
 
 
@@ -69,6 +73,56 @@ class Clients:
             thread.join()
         if self.trouble:
             raise Trouble(f"{self.server.name}: {self.trouble[0]}")
+
+
+class Foresight:
+    """What `simulate` says of the rows below, by what each model was measured to do alone: how long a change takes, and how long an
+    answer while others are answered. Nothing of the competition is measured."""
+
+    # Changes one by one before the clients come, as before the real ones: what a change costs is known then.
+    WARM_UP_S, CHANGES = 60, 5
+
+    def __init__(self, daemon: Daemon, folder: Path, span_s: float):
+        self.folder = folder
+        self.loaded_s = statistics.median([daemon.first_token(A, f"Count to {n}.") for n in range(6)][1:])
+        changes = [daemon.first_token((B, A)[n % 2], "Say yes.") for n in range(6)]
+        self.change_s = max(0.001, statistics.median(changes) - self.loaded_s)
+        self.looped_s = self._answer_s(daemon, LOOPERS, 16, span_s)
+        self.answer_s = {tokens: self._answer_s(daemon, SLOTS, tokens, span_s) for tokens in (1, 16)}
+
+    @staticmethod
+    def _answer_s(daemon: Daemon, clients: int, tokens: int, span_s: float) -> float:
+        """Seconds of an answer where so many are written at the same time, by one model alone."""
+        with Clients(daemon, [[A]] * clients, tokens) as asking:
+            time.sleep(span_s)
+        return statistics.mean(asking.latencies)
+
+    def describe(self) -> str:
+        return (f"alone: a change takes {self.change_s:.2f} s, an answer's first token {self.loaded_s:.3f} s; an answer of 16 tokens beside two others "
+                f"{self.looped_s:.2f} s, beside three {self.answer_s[16]:.2f} s, of 1 token {self.answer_s[1]:.3f} s")
+
+    def _play(self, answer_s: float, tokens: int, asked: list[dict], over_s: float) -> dict:
+        model = {"load": f"{1000 * self.change_s:.0f}ms", "unload": "0ms", "decode": tokens / answer_s, "slots": SLOTS}
+        one_by_one = [{"at": 10 * n, "model": (A, B)[n % 2], "context": 0, "generated": 1} for n in range(self.CHANGES)]
+        # What is not streamed is waited for.
+        return simulated(self.folder, one_by_one + asked, model, "--no-preemption", "--horizon", f"{self.WARM_UP_S + over_s:.0f}s")
+
+    def starved(self) -> list[dict]:
+        asked = [{"at": self.WARM_UP_S, "model": A, "context": 0, "generated": 16, "client": f"looper{n % LOOPERS}"} for n in range(30_000)]
+        asked.append({"at": self.WARM_UP_S + 3, "model": B, "context": 0, "generated": 1})
+        run = self._play(self.looped_s, 16, asked, 3 + PATIENCE_S)
+        waited = next(each["wait"]["max_s"] for each in run["models"] if each["model"] == B)
+        return [{"name": "thrash/starved/simulated", "ours": waited + self.loaded_s, "peer": None, "ratio": None, "unit": "s"}]
+
+    def alternating(self, tokens: int, span_s: float) -> list[dict]:
+        asked = [{"at": self.WARM_UP_S, "model": (A, B)[n // ALTERNATING % 2], "context": 0, "generated": tokens,
+                  "client": f"client{n % ALTERNATING}"} for n in range(30_000)]
+        figures = self._play(self.answer_s[tokens], tokens, asked, span_s)["all"]
+        suffix = "" if tokens == 1 else f"_{tokens}"
+        return [{"name": f"thrash/alternating{suffix}/simulated", "ours": span_s / (figures["served"] - self.CHANGES), "peer": None, "ratio": None,
+                 "unit": "s/answer"},
+                {"name": f"thrash/alternating{suffix}_p99/simulated", "ours": figures["total"]["p99_s"], "peer": None, "ratio": None,
+                 "unit": "s"}]
 
 
 def starved(sides, patience_s: float, rounds: int, say) -> list[dict]:

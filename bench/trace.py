@@ -5,17 +5,16 @@ LLM_MANAGER_BENCH_TRACE names the trace: a CSV with the columns t_s, model, cont
 Its tokens are divided by SHRINK, since this is meant for machines without a card, and its requests are thinned at random.
 """
 import csv
-import json
 import os
 import random
 import statistics
-import subprocess
 import threading
 import time
 from pathlib import Path
 
 from machine import quantile
-from servers import BIN, TEST_MODELS, Daemon, Router, Trouble, need, scratch
+from servers import TEST_MODELS, Daemon, Router, Trouble, need, scratch
+from simulated import simulated
 
 A, B = "switch-a", "switch-b"
 SLOTS, CONTEXT = 4, 4096
@@ -151,19 +150,11 @@ def play(server, asked: list[dict], say) -> list[float]:
 def predicted(folder: Path, asked: list[dict], alone: list[tuple[dict, float, float]], say) -> dict:
     """What simulate says of the same requests on a machine with the rates that were measured alone, and first tokens as here:
     the wait and the reading of the prompt."""
-    reading = statistics.mean(row["context"] / first for row, first, _ in alone)
-    writing = statistics.mean(row["generated"] / max(whole - first, 1e-3) for row, first, whole in alone)
-    trace, machine = folder / "asked.csv", folder / "machine.yaml"
-    with open(trace, "w", newline="") as file:
-        out = csv.writer(file)
-        out.writerow(["t_s", "model", "context_tokens", "generated_tokens"])
-        out.writerows([f"{row['at'] - asked[0]['at']:.3f}", row["model"], row["context"], row["generated"]] for row in asked)
-    machine.write_text(json.dumps({"devices": {"gpu": {"memory": "10GB"}}, "default": {
-        "memory": "8GB", "load": "300ms", "unload": "50ms", "prefill": round(reading, 1), "decode": round(writing, 1), "slots": SLOTS}}))
-    done = subprocess.run([BIN / "llm-manager", "simulate", "--trace", trace, "--models", machine, "--json"], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise Trouble(f"simulate: {done.stderr.strip() or done.stdout.strip()}")
-    wait = json.loads(done.stdout)["runs"][0]["all"]["wait"]
+    # Of all together: answers of one token take no time to write, and a mean of rates would believe them.
+    reading = sum(row["context"] for row, _, _ in alone) / sum(first for _, first, _ in alone)
+    writing = sum(row["generated"] for row, _, _ in alone) / sum(whole - first for _, first, whole in alone)
+    wait = simulated(folder, [{**row, "at": row["at"] - asked[0]["at"]} for row in asked], {
+        "load": "300ms", "unload": "50ms", "prefill": round(reading, 1), "decode": round(writing, 1), "slots": SLOTS})["all"]["wait"]
     first = statistics.mean(row["context"] / reading for row in asked)
     say(f"  simulate, with {reading:.0f} tokens read and {writing:.1f} written a second by each slot: waits {wait['mean_s']:.2f} s (mean), "
         f"{wait['p99_s']:.2f} s (p99), then {first:.2f} s of reading")
