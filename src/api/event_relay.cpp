@@ -40,8 +40,8 @@ http::Headers event_stream_headers() {
   return {{"Content-Type", "text/event-stream"}, {"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
 }
 
-Task<Result<void>> relay_events(http::ClientResponse response, http::Exchange& exchange,
-                                http::PieceObserver observe) {
+Task<Result<std::string>> relay_events(http::ClientResponse response, http::Exchange& exchange,
+                                       http::PieceObserver observe) {
   if (!exchange.begun()) {
     http::Headers headers = http::end_to_end_headers(response.headers());
     for (const http::Header& ours : event_stream_headers()) {
@@ -53,8 +53,12 @@ Task<Result<void>> relay_events(http::ClientResponse response, http::Exchange& e
   std::string partial;
   for (;;) {
     LM_CO_TRY(const auto piece, co_await response.read());
-    if (!piece) break;
+    if (!piece) co_return partial;
     if (observe) observe(*piece);
+    if (response.complete()) {
+      partial.append(*piece);
+      continue;
+    }
     if (partial.empty()) {
       const std::size_t whole = whole_events(*piece);
       partial.assign(piece->substr(whole));
@@ -67,9 +71,6 @@ Task<Result<void>> relay_events(http::ClientResponse response, http::Exchange& e
     LM_CO_TRY_VOID(co_await exchange.write(std::string_view(partial).substr(0, whole)));
     partial.erase(0, whole);
   }
-  // A stream that ends properly but without its last empty line is passed on as it is.
-  if (!partial.empty()) LM_CO_TRY_VOID(co_await exchange.write(partial));
-  co_return Result<void>();
 }
 
 }  // namespace lm::api

@@ -13,11 +13,12 @@
 namespace lm::api {
 
 // Passes on the upstream's events until its end; begins the exchange if nobody has, and does not end it.
-// Bytes behind the last whole event wait for the rest; what is left of an event that was cut is dropped.
-// Errors: the upstream's, or "client_gone", "client_stalled".
+// Gives what came together with the end, or was not followed by an empty line: exchange.end() takes it, so
+// that the last bytes and the end travel as one. Bytes behind the last whole event wait for the rest; what is
+// left of an event that was cut is dropped. Errors: the upstream's, or "client_gone", "client_stalled".
 // `observe` sees each piece as it came.
-Task<Result<void>> relay_events(http::ClientResponse response, http::Exchange& exchange,
-                                http::PieceObserver observe = nullptr);
+Task<Result<std::string>> relay_events(http::ClientResponse response, http::Exchange& exchange,
+                                       http::PieceObserver observe = nullptr);
 
 // Looks for the event that ends an answer, in the words of OpenAI's or Anthropic's API: a stream that ends
 // without one was cut.

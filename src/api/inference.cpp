@@ -188,7 +188,8 @@ class Inference {
     const ModelId wanted = wish->model;
     auto lease = co_await wait_for_lease(exchange, runtime_.ask(*wish), wanted, scan->stream);
     // Nothing was sent yet to a worker that has just died: the next one is asked instead.
-    while (lease && !is_upstreams(lease->model()) && !runtime_.worker(lease->instance()) &&
+    std::shared_ptr<http::Client> worker;
+    while (lease && !is_upstreams(lease->model()) && !(worker = runtime_.worker(lease->instance())) &&
            co_await known_dead(lease->instance())) {
       lease->release();
       lease = co_await wait_for_lease(exchange, runtime_.ask(*wish), wanted, scan->stream);
@@ -200,7 +201,7 @@ class Inference {
       co_return static_cast<void>(co_await exchange.respond({.status = 200, .headers = {}, .body = {}}));
     }
     if (is_upstreams(lease->model())) co_return co_await ask_upstream(exchange, *lease, scan->stream);
-    auto answered = co_await pass_on(exchange, *lease, so_far ? &*so_far : nullptr);
+    auto answered = co_await pass_on(exchange, *lease, std::move(worker), so_far ? &*so_far : nullptr);
     // Others had their turn, or have it now: it goes on in the model's next.
     while (!answered && !is_client_side(answered.error()) && lease->preempted()) {
       so_far->break_off(runtime_.now() - lease->granted_at());
@@ -292,17 +293,19 @@ class Inference {
   }
 
   // `so_far`: null where the answer cannot be broken off.
-  Task<Result<void>> pass_on(http::Exchange& exchange, runtime::Lease& lease, AnswerSoFar* so_far) {
+  Task<Result<void>> pass_on(http::Exchange& exchange, runtime::Lease& lease,
+                             std::shared_ptr<http::Client> worker, AnswerSoFar* so_far) {
     LM_CO_TRY(http::ClientResponse response,
-              co_await ask_worker(exchange, lease,
+              co_await ask_worker(exchange, lease, std::move(worker),
                                   so_far == nullptr ? exchange.take_body() : exchange.request().body,
                                   so_far != nullptr));
     co_return co_await pass_back(exchange, std::move(response), lease, so_far);
   }
 
+  // `worker`: null where it has died.
   Task<Result<http::ClientResponse>> ask_worker(http::Exchange& exchange, runtime::Lease& lease,
-                                                std::string body, bool preemptible) {
-    const auto worker = runtime_.worker(lease.instance());
+                                                std::shared_ptr<http::Client> worker, std::string body,
+                                                bool preemptible) {
     if (!worker) co_return fail(ErrorCode::kUnavailable, "the worker is gone", "worker_died");
     http::ClientRequest forward{.method = http::Method::kPost,
                                 .target = std::string(endpoint_.path),
@@ -325,7 +328,8 @@ class Inference {
 
   // The rest of an answer that was broken off.
   Task<Result<void>> go_on(http::Exchange& exchange, runtime::Lease& lease, AnswerSoFar& so_far) {
-    if (so_far.empty()) co_return co_await pass_on(exchange, lease, &so_far);
+    if (so_far.empty())
+      co_return co_await pass_on(exchange, lease, runtime_.worker(lease.instance()), &so_far);
     const Model* model = runtime_.catalog().find(lease.model());
     const auto most = model == nullptr ? std::optional<int>() : model->sampling.max_tokens;
     LM_CO_TRY(std::string body, so_far.continued(exchange.request().body, most));
@@ -337,7 +341,8 @@ class Inference {
     }
     if (so_far.used_up()) co_return co_await exchange.end(so_far.used_up_ending(exchange.request().body));
 
-    LM_CO_TRY(http::ClientResponse response, co_await ask_worker(exchange, lease, std::move(body), true));
+    LM_CO_TRY(http::ClientResponse response,
+              co_await ask_worker(exchange, lease, runtime_.worker(lease.instance()), std::move(body), true));
     const auto type = response.headers().get("Content-Type");
     if (!type || !type->starts_with("text/event-stream")) {
       LM_CO_TRY(const std::string refusal, co_await response.read_all(std::size_t{1} << 20));
@@ -382,8 +387,8 @@ class Inference {
     };
     const auto type = response.headers().get("Content-Type");
     if (type && type->starts_with("text/event-stream")) {
-      LM_CO_TRY_VOID(co_await relay_events(std::move(response), exchange, began));
-      co_return co_await exchange.end();
+      LM_CO_TRY(const std::string rest, co_await relay_events(std::move(response), exchange, began));
+      co_return co_await exchange.end(rest);
     }
     const bool lines = type && type->starts_with("application/x-ndjson");
     if (exchange.begun() && !lines) {
@@ -430,10 +435,10 @@ class Inference {
         if (!piece.starts_with(':') && std::exchange(first, false)) runtime_.answer_began(lease);
         last.look(piece);
       };
-      LM_CO_TRY_VOID(co_await relay_events(std::move(response), exchange, observe));
-      if (!last.seen())
-        co_return fail(ErrorCode::kUnavailable, "its stream ended before the answer did", "bad_upstream");
-      co_return co_await exchange.end();
+      LM_CO_TRY(const std::string rest, co_await relay_events(std::move(response), exchange, observe));
+      if (last.seen()) co_return co_await exchange.end(rest);
+      if (!rest.empty()) LM_CO_TRY_VOID(co_await exchange.write(rest));
+      co_return fail(ErrorCode::kUnavailable, "its stream ended before the answer did", "bad_upstream");
     }
     const int status = response.status();
     http::Headers headers = http::end_to_end_headers(response.headers());

@@ -47,10 +47,11 @@ struct ClientPool : std::enable_shared_from_this<ClientPool> {
       kept.pop_back();
       if (old) continue;  // its server may be closing it now, and our timer is late
       stream->socket().watch(nullptr);
-      char byte;
-      if (stream->socket().closed() || stream->socket().peer_closed()) continue;
-      // Anything to read now is an end or an answer nobody asked for.
-      if (endpoint.kind != Endpoint::Kind::kHttps) {
+      if (endpoint.kind == Endpoint::Kind::kHttps) {
+        if (stream->socket().peer_closed()) continue;
+      } else {
+        // Anything to read now is an end or an answer nobody asked for.
+        char byte;
         const auto got = stream->socket().try_read({&byte, 1});
         if (!got || *got) continue;
       }
@@ -239,6 +240,9 @@ int ClientResponse::status() const {
 }
 const Headers& ClientResponse::headers() const {
   return impl_->parser.headers();
+}
+bool ClientResponse::complete() const {
+  return impl_->parser.done();
 }
 Duration ClientResponse::first_byte_after() const {
   return impl_->first_byte_after;

@@ -86,6 +86,8 @@ class ClientResponse {
 
   int status() const;
   const Headers& headers() const;
+  // Whether all of it has come: what read() gave last was the last.
+  bool complete() const;
   // From the last byte of the request to the first byte of the answer.
   Duration first_byte_after() const;
 

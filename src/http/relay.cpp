@@ -57,6 +57,12 @@ Task<Result<RelayReport>> relay(ClientResponse response, Exchange& exchange, Pie
     if (report.bytes == 0) report.first_piece = std::chrono::steady_clock::now() - started;
     report.bytes += (*piece)->size();
     if (observe) observe(**piece);
+    // The end travels with the last bytes, where they came together too.
+    if (response.complete()) {
+      LM_CO_TRY_VOID(co_await exchange.end(**piece));
+      co_await response.read();  // gives the connection back
+      co_return report;
+    }
     LM_CO_TRY_VOID(co_await exchange.write(**piece));
   }
   LM_CO_TRY_VOID(co_await exchange.end());

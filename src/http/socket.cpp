@@ -96,8 +96,11 @@ Task<Result<std::size_t>> Socket::read(std::span<char> into, Deadline deadline) 
   const auto self = shared_from_this();
   co_await be_fair();
   for (;;) {
-    LM_CO_TRY(const auto got, try_read(into));
-    if (got) co_return *got;
+    // Where the reactor watches and has not called there is nothing to read yet.
+    if (!reading_.armed || reading_.ready) {
+      LM_CO_TRY(const auto got, try_read(into));
+      if (got) co_return *got;
+    }
     LM_CO_TRY_VOID(co_await wait(reading_, Descriptor::wait_read, deadline));
   }
 }
