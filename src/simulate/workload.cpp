@@ -100,7 +100,7 @@ class TraceReader {
     const auto at = number<double>(cell(kTime));
     if (!at || !std::isfinite(*at) || std::abs(*at) > kLongestSeconds)
       return wrong(fmt::format("t_s must be seconds, found \"{}\"", cell(kTime)), line_);
-    if (!first_) first_ = *at;
+    if (!first_) first_ = at;
     if (*at < last_)
       return wrong(fmt::format("t_s goes back, from {} to {}: sort the trace by time", last_, *at), line_);
     last_ = *at;
