@@ -163,7 +163,7 @@ void CommandRunner::on(const FinishJob& c) {
     const Model* model = seams_.model(job->model);
     if (model != nullptr && !model->remote) log_lines({loaded_already(seams_.words())});
   }
-  seams_.jobs.finish(c);
+  seams_.jobs.finish(c, seams_.clock.now());
   seams_.hub.publish(JobFinished{c.job, c.error});
 }
 
