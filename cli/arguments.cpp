@@ -1,6 +1,7 @@
 #include "cli/arguments.h"
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "base/assert.h"
 #include "base/result.h"
 #include "config/nearest.h"
+#include "config/utf8.h"
 #include "config/value.h"
 
 namespace lm::cli {
@@ -102,6 +104,8 @@ Result<Command> take_chat(const Draft& draft) {
     options.model_is_first_word = true;
     words.erase(words.begin());
   }
+  if (options.temperature && !std::isfinite(*options.temperature))
+    return fail(ErrorCode::kInvalidArgument, "--temperature is a number from 0 to 2", "usage");
   options.reads_input = std::erase(words, "-") > 0;
   options.prompt = fmt::format("{}", fmt::join(words, " "));
   return options;
@@ -150,6 +154,13 @@ Result<Command> take_simulate(const Draft& draft) {
   if (!draft.made_up.empty() && !draft.synthetic)
     return fail(ErrorCode::kInvalidArgument,
                 fmt::format("{} is for --synthetic; a trace has its own", draft.made_up), "usage");
+  for (const auto& [option, number] : {std::pair("--scale", options.scale), std::pair("--load", options.load),
+                                       std::pair("--quantum-factor", options.quantum_factor),
+                                       std::pair("--rate", std::optional(options.synthetic.rate)),
+                                       std::pair("--skew", std::optional(options.synthetic.skew))}) {
+    if (number && !std::isfinite(*number))
+      return fail(ErrorCode::kInvalidArgument, fmt::format("{} is a number", option), "usage");
+  }
   if (options.scale && options.load)
     return fail(ErrorCode::kInvalidArgument, "give --scale or --load, not both", "usage");
   if (!texts.memory.empty()) {
@@ -356,8 +367,10 @@ class Declaration {
     command(app_, "ps", kGroupLook, "What is in memory, what waits, what is held", "llm-manager ps",
             []() -> Result<Command> { return PsOptions{}; });
     auto& top = command(app_, "top", kGroupLook, "Devices, models and who waits, as they are now; q ends it",
-                        "llm-manager top\n  llm-manager top -n 1 | less",
-                        [this]() -> Result<Command> { return draft_.top; });
+                        "llm-manager top\n  llm-manager top -n 1 | less", [this]() -> Result<Command> {
+                          if (std::isfinite(draft_.top.interval_s)) return draft_.top;
+                          return fail(ErrorCode::kInvalidArgument, "--delay is a number of seconds", "usage");
+                        });
     top.add_option("-d,--delay", draft_.top.interval_s, "Seconds between two looks (1)")
         ->type_name("SECONDS")
         ->check(CLI::Range(0.1, 3600.0).description(""));
@@ -549,7 +562,10 @@ class Declaration {
   static void model_argument(CLI::App& app, std::string& into, bool required) {
     positional(app, "model", into, "A model's name, alias or role, as llm-manager list shows it")
         ->type_name("MODEL")
-        ->required(required);
+        ->required(required)
+        ->check([](const std::string& name) {
+          return name.empty() ? "it is empty; llm-manager list shows the names" : std::string();
+        });
   }
 
   CLI::App& app_;
@@ -605,6 +621,15 @@ std::string usage_text(const CLI::App& app, const CLI::ParseError& error,
   }
   if (!message.empty() && message.back() == '.') message.pop_back();
   return fmt::format("{}: {}\nhelp: {} --help\n", name, message, name);
+}
+
+// What the daemon is told is JSON, which has no form for other bytes. A path that stays here is just bytes.
+bool is_for_the_daemon(const Command& command) {
+  return !std::holds_alternative<ServeOptions>(command) &&
+         !std::holds_alternative<ConfigCheckOptions>(command) &&
+         !std::holds_alternative<ReplayOptions>(command) &&
+         !std::holds_alternative<SimulateOptions>(command) &&
+         !std::holds_alternative<PullChildOptions>(command);
 }
 
 // CLI11 takes "--url=" for an option whose value has been forgotten, or the next word for its value.
@@ -693,6 +718,13 @@ std::expected<Arguments, Usage> parse_arguments(const std::vector<std::string>& 
   }
   LM_ASSERT(draft.take, "a parsed command line names a command");
   Result<Command> command = draft.take();
+  const auto other = std::ranges::find_if_not(arguments, config::is_utf8);
+  if (command && other != arguments.end() && is_for_the_daemon(*command)) {
+    command = fail(ErrorCode::kInvalidArgument,
+                   fmt::format("{} is not UTF-8, which is all that the daemon is told",
+                               config::printable_name(other->substr(0, 200))),
+                   "usage");
+  }
   if (!command) {
     const std::string name = full_name(named_command(app));
     return std::unexpected(

@@ -107,6 +107,34 @@ TEST(Arguments, ChatTakesAModelFirstUnlessTheWordHasSpaces) {
   EXPECT_EQ(refused({"chat", "--temperature", "3"}).code, ExitCode::kUsage);
 }
 
+TEST(Arguments, WhatJsonHasNoFormForIsRefusedHere) {
+  for (const std::vector<std::string>& line : {std::vector<std::string>{"chat", "caf\xE9 au lait"},
+                                               {"load", "\xFF"},
+                                               {"embed", "a", "\xC3"},
+                                               {"inspect", "/m/\xE9.gguf"}}) {
+    const Usage usage = refused(line);
+    EXPECT_EQ(usage.code, ExitCode::kUsage);
+    EXPECT_THAT(usage.text, HasSubstr("is not UTF-8"));
+  }
+  EXPECT_THAT(refused({"load", "\xFF"}).text, HasSubstr("\\xFF"));
+  EXPECT_EQ(parsed<ChatOptions>({"chat", "one two", "\xE7\xBA\xBF"}).prompt, "one two \xE7\xBA\xBF");
+  // Paths that stay here are bytes.
+  EXPECT_EQ(parsed<ServeOptions>({"serve", "--models", "/m/\xE9"}).models.front(), "/m/\xE9");
+  EXPECT_EQ(parsed<ConfigCheckOptions>({"config", "check", "/m/\xE9"}).file, "/m/\xE9");
+  for (const char* number : {"nan", "inf", "3"})
+    EXPECT_EQ(refused({"chat", "--temperature", number, "hi"}).code, ExitCode::kUsage) << number;
+  EXPECT_EQ(refused({"top", "-d", "nan"}).code, ExitCode::kUsage);
+  EXPECT_EQ(refused({"simulate", "--synthetic", "--rate", "nan"}).code, ExitCode::kUsage);
+}
+
+TEST(Arguments, AnEmptyNameIsRefused) {
+  for (const char* command : {"load", "unload", "switch", "pin", "rm", "plan", "explain"}) {
+    const Usage usage = refused({command, ""});
+    EXPECT_EQ(usage.code, ExitCode::kUsage) << command;
+    EXPECT_THAT(usage.text, HasSubstr("it is empty")) << command;
+  }
+}
+
 TEST(Arguments, WordsOfAPromptAreNoCommands) {
   const auto asked = parsed<ChatOptions>({"chat", "tiny", "list", "the", "planets"});
   EXPECT_EQ(asked.prompt, "list the planets");

@@ -14,6 +14,7 @@
 #include "cli/json_view.h"
 #include "cli/line_editor.h"
 #include "cli/span_text.h"
+#include "config/utf8.h"
 #include "http/target.h"
 
 namespace lm::cli {
@@ -55,6 +56,14 @@ class Conversation {
 
   // Asks, and shows the answer as it comes. Where there is none, the question is forgotten too.
   ExitCode ask(const std::string& question) {
+    if (!config::is_utf8(question)) {
+      return context_.report(
+          Error{.code = ErrorCode::kInvalidArgument,
+                .message = "the question is not UTF-8, which is all that the daemon is told",
+                .reason = "usage",
+                .fields = {},
+                .retry_after = {}});
+    }
     messages_.push_back({{"role", "user"}, {"content", question}});
     answer_.clear();
     in_reasoning_ = false;

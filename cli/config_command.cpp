@@ -15,10 +15,34 @@
 #include "config/disk_check.h"
 #include "config/example.h"
 #include "config/sources.h"
+#include "http/server.h"
 #include "hub/source.h"
 #include "os/file.h"
 
 namespace lm::cli {
+
+namespace {
+
+// What only the daemon would find when it opens its doors.
+Result<void> check_listening(const config::Loaded& loaded) {
+  const config::Server& server = loaded.config.server;
+  std::string host = server.listen.substr(0, server.listen.rfind(':'));
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  // A variable that the file names may be set where the daemon runs.
+  const bool has_keys = !server.user_key.value.empty() || !server.admin_key.value.empty() ||
+                        loaded.positions.contains("server.keys.user_env") ||
+                        loaded.positions.contains("server.keys.admin_env") || !server.clients.empty();
+  auto checked = http::check_listen(host, has_keys);
+  if (checked) return {};
+  Error error = std::move(checked).error();
+  error.message = config::to_string(config::Problem{.file = loaded.file.string(),
+                                                    .at = loaded.position("server.listen"),
+                                                    .key = "server.listen",
+                                                    .message = error.message});
+  return fail(std::move(error));
+}
+
+}  // namespace
 
 Result<CheckedConfiguration> check_configuration(const std::filesystem::path& chosen) {
   std::error_code error;
@@ -34,6 +58,7 @@ Result<CheckedConfiguration> check_configuration(const std::filesystem::path& ch
   for (const auto& warning : loaded.warnings) checked.warnings.push_back(config::to_string(warning));
   LM_TRY(const auto key_warnings, config::read_key_files(loaded.config));
   for (const auto& warning : key_warnings) checked.warnings.push_back(config::to_string(warning));
+  LM_TRY_VOID(check_listening(loaded));
   // Where `serve` looks too, when the file names no folder.
   std::vector<std::filesystem::path> fetched;
   if (const auto folders = os::Folders::standard();

@@ -76,7 +76,9 @@ Check check_config(const std::optional<fs::path>& daemons) {
   const std::string file = checked->file.empty() ? "none; the defaults count" : checked->file.string();
   if (checked->warnings.empty())
     return {"configuration", "ok", theirs ? file + ", which the daemon has read" : file, {}};
-  return {"configuration", "warning", fmt::format("{}: {}", file, checked->warnings.front()),
+  // Most begin with the file and the line.
+  const std::string& first = checked->warnings.front();
+  return {"configuration", "warning", first.starts_with(file) ? first : fmt::format("{}: {}", file, first),
           "llm-manager config check tells all"};
 }
 

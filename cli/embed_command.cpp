@@ -12,6 +12,7 @@
 #include "cli/commands.h"
 #include "cli/display_width.h"
 #include "cli/json_view.h"
+#include "config/utf8.h"
 
 namespace lm::cli {
 namespace {
@@ -62,6 +63,11 @@ ExitCode run(Context& context, const EmbedOptions& options) {
     for (std::string& line : lines_of(*input)) texts.push_back(std::move(line));
   }
   if (texts.empty()) return context.report(unusable("there is no text: standard input is empty", "usage"));
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    if (!config::is_utf8(texts[i]))
+      return context.report(unusable(
+          fmt::format("text {} is not UTF-8, which is all that the daemon is told", i + 1), "usage"));
+  }
   auto daemon = context.daemon();
   if (!daemon) return context.report(daemon.error());
 

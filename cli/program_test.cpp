@@ -683,6 +683,12 @@ TEST(Program, DoctorWorksWithoutADaemonAndWithOne) {
   daemon.answer("/api/v1/system", R"({"version":"0.0.1"})");
   EXPECT_THAT(ran(daemon, {"doctor"}, {.environment = environment}).out,
               HasSubstr("the daemon is version 0.0.1"));
+
+  const std::string file = (home / "odd.yaml").string();
+  std::ofstream(file) << "models: {llm: {model_path: /not/there.gguf}}\n";
+  daemon.answer("/api/v1/system", fmt::format(R"({{"version":"{}","config_file":"{}"}})", version(), file));
+  EXPECT_THAT(ran(daemon, {"doctor"}, {.environment = environment}).out,
+              HasSubstr("configuration: " + file + ":1"));
   std::filesystem::remove_all(home);
 }
 
@@ -772,6 +778,19 @@ TEST(Program, ConfigExampleChecksAsGood) {
   EXPECT_EQ(bad.code, 1);
   EXPECT_THAT(bad.err, HasSubstr(file.string() + ":2"));
   EXPECT_THAT(bad.err, HasSubstr("linger"));
+  // What serve would refuse when it opens its doors.
+  std::ofstream(file) << "models: {}\nserver: {listen: \"0.0.0.0:1\"}\n";
+  const Ran open_to_all = ran({"config", "check", file.string()});
+  EXPECT_EQ(open_to_all.code, 1) << open_to_all.out;
+  EXPECT_THAT(open_to_all.err, HasSubstr(file.string() + ":2"));
+  EXPECT_THAT(open_to_all.err, HasSubstr("server.keys"));
+  std::ofstream(file) << "server: {listen: \"my-machine:1\"}\n";
+  EXPECT_THAT(ran({"config", "check", file.string()}).err, HasSubstr("no address to listen on"));
+  // The variable may be set where the daemon runs.
+  std::ofstream(file) << "server: {listen: \"0.0.0.0:1\", keys: {user_env: LLM_MANAGER_NOT_SET}}\n";
+  EXPECT_EQ(ran({"config", "check", file.string()}).code, 0);
+  std::ofstream(file) << "server: {listen: \"[::1]:1\"}\n";
+  EXPECT_EQ(ran({"config", "check", file.string()}).code, 0);
   std::filesystem::remove(file);
   EXPECT_EQ(ran({"config", "check", file.string()}).code, 4);
 }

@@ -66,6 +66,13 @@ Result<wire::Inspected> read_files(Files& files, const wire::Inspect& order, boo
   if (files.projector) LM_TRY_VOID(files.projector->read());
   auto out = describe(files.model);
   out.inspection = order.id;
+  const auto has_weights = [](const Gguf& part) { return !part.tensors.empty(); };
+  if (std::ranges::none_of(files.model.parts(), has_weights)) {
+    return fail(ErrorCode::kInvalidArgument,
+                files.model.path().filename().string() +
+                    ": it has no weights: it is a vocabulary or a head alone, and no model",
+                "invalid_artifact");
+  }
   if (llm_arch_from_string(out.architecture) == LLM_ARCH_UNKNOWN) {
     return fail(ErrorCode::kUnimplemented,
                 files.model.path().filename().string() +
@@ -73,6 +80,9 @@ Result<wire::Inspected> read_files(Files& files, const wire::Inspect& order, boo
                     out.architecture.substr(0, 64) + "'",
                 "unsupported_model");
   }
+  // Its attention looks both ways, and yet it writes.
+  const bool writes = llm_arch_is_diffusion(llm_arch_from_string(out.architecture));
+  if (writes && out.pooling.empty()) out.kind = ModelKind::kGeneration;
   LM_TRY(out.fingerprint, files.model.fingerprint());
   tell_conversations(out);
   LM_TRY(const auto options, choose_options(for_file(order.options, files.model.padding()), out.kind,

@@ -17,6 +17,7 @@
 
 #include "artifact.h"
 #include "engine_log.h"
+#include "heap.h"
 #include "load_options.h"
 #include "load_parameters.h"
 #include "memory_report.h"
@@ -69,10 +70,20 @@ server_http_res_ptr answered(const server_http_context::handler_t& handler, cons
   }
 }
 
+// Held until a request with a large body has been answered to its end.
+struct LargeBody {
+  LargeBody() = default;
+  LargeBody(const LargeBody&) = delete;
+  LargeBody& operator=(const LargeBody&) = delete;
+  ~LargeBody() { large_body_answered(); }
+};
+
 server_http_context::handler_t guarded(const server_http_context::handler_t& handler, PromptText text = {},
                                        PromptBound bound = {}) {
   return [=](const server_http_req& request) -> server_http_res_ptr {
     drop_conversation_id(request);
+    std::shared_ptr<LargeBody> large;
+    if (request.body.size() >= kLargeBody) large = std::make_shared<LargeBody>();
     if (text != PromptText::kNothing) {
       const TextSize size = text_size(request.body);
       const std::size_t bytes = text == PromptText::kEverything ? size.all : size.longest;
@@ -82,6 +93,8 @@ server_http_context::handler_t guarded(const server_http_context::handler_t& han
     auto response = answered(handler, request);
     if (response->status >= 400 && !response->is_stream())
       response->data = refusal_for(request.path, std::move(response->data));
+    if (large && response->is_stream())
+      response->next = [next = std::move(response->next), large](std::string& piece) { return next(piece); };
     return response;
   };
 }

@@ -19,6 +19,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -388,6 +389,29 @@ class Serving(WorkerTest):
         with open("/proc/%d/status" % worker.process.pid) as file:
             peak = next(int(line.split()[1]) for line in file if line.startswith("VmHWM:"))
         self.assertLess(peak, 200 * 1024, "reading what cannot fit took %d KiB" % peak)
+
+    def test_what_large_requests_leave_in_the_heap_is_given_back(self):
+        worker, _ = self.loaded("tiny-chat.gguf", context=512)
+
+        def held():
+            with open("/proc/%d/status" % worker.process.pid) as file:
+                return next(int(line.split()[1]) for line in file if line.startswith("RssAnon:"))
+        ask = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}
+        self.assertEqual(worker.request("POST", "/v1/chat/completions", ask)[0], 200)
+        before = held()
+        large = dict(ask, ignored=[[1]] * 500_000)
+        senders = [threading.Thread(target=worker.request, args=("POST", "/v1/chat/completions", large)) for _ in range(3)]
+        for sender in senders:
+            sender.start()
+        most = before
+        while any(sender.is_alive() for sender in senders):
+            most = max(most, held())
+            senders[-1].join(0.05)
+        self.assertGreater(most - before, 100 * 1024, "it was large")
+        deadline = time.monotonic() + DEADLINE
+        while held() - before > (most - before) // 4:
+            self.assertLess(time.monotonic(), deadline, "%d of %d KiB stay" % (held() - before, most - before))
+            select.select([], [], [], 0.05)
 
     def test_stream(self):
         worker, _ = self.loaded("tiny-chat.gguf", context=512)
@@ -780,6 +804,14 @@ class Inspecting(WorkerTest):
             told = self.start(sandbox=True).inspect(path)
             self.assertEqual((told["kind"], told["inspection"]), ("failed", 7))
             self.assertEqual(told["error"]["reason"], reason)
+
+    def test_a_file_without_weights_is_no_model(self):
+        with open(os.path.join(MODELS, "tiny-chat.gguf"), "rb") as model:
+            bare = gguf.Model(model.read())
+        bare.tensors, bare.data = [], b""
+        told = self.start(sandbox=True).inspect(self.file("bare.gguf", bare.bytes()))
+        self.assertEqual((told["kind"], told["error"]["reason"]), ("failed", "invalid_artifact"), told)
+        self.assertIn("no weights", told["error"]["message"])
 
     def test_devices(self):
         worker = self.start()

@@ -169,6 +169,7 @@ class Inference {
       co_return co_await end_with(exchange, not_offered(*model));
     // Others may know more ways to ask.
     if (!scan->asks && !is_upstreams(*model)) co_return co_await end_with(exchange, nothing_asked());
+    if (wrong_kind(*model)) co_await runtime_.know_kind(*model);
     if (auto wrong = wrong_kind(*model)) co_return co_await end_with(exchange, *std::move(wrong));
     const auto& clients = runtime_.config().config.server.clients;
     const auto client = clients.find(exchange.client());

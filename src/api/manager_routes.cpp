@@ -196,7 +196,10 @@ class Administration {
                                                  .fields = {},
                                                  .retry_after = {}});
     }
-    co_await answer_json(exchange, to_json(*job));
+    json::object told = to_json(*job);
+    const bool loads = job->kind == "load" || job->kind == "switch";
+    if (loads && job->done && !job->error) told["result"] = loaded_json(job->model, *job);
+    co_await answer_json(exchange, std::move(told));
   }
 
   // Which family has the devices, and what is under way.
@@ -427,7 +430,7 @@ class Administration {
     const Snapshot snapshot = runtime_.snapshot();
     json::object answer{{"model", model.str()},    {"changed", job.result.changed},
                         {"state", "unloaded"},     {"kind", nullptr},
-                        {"phases", json::array()}, {"took_s", seconds(snapshot.now - job.asked_at)},
+                        {"phases", json::array()}, {"took_s", seconds(job.ended_at - job.asked_at)},
                         {"instance", nullptr},     {"release", nullptr},
                         {"switch", nullptr}};
     if (job.result.release) answer["release"] = to_json(*job.result.release);

@@ -69,7 +69,11 @@ class Ollama {
     exchange.take_body();  // it was copied: pictures are not held twice
     const auto asked = read_ollama(*body, call);
     if (!asked) co_return co_await answer_error(exchange, asked.error());
-    const auto known = resolve(asked->model, kind_of(call));
+    auto known = resolve(asked->model, kind_of(call));
+    if (known && cannot(*runtime_.catalog().find(known->id), *asked, call)) {
+      co_await runtime_.know_kind(known->id);
+      known = resolve(asked->model, kind_of(call));  // others may be listed by now
+    }
     if (!known) co_return co_await answer_error(exchange, known.error());
     const Model model = *runtime_.catalog().find(known->id);
     const bool native = is_ollamas(model);

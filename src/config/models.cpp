@@ -42,6 +42,11 @@ ModelKind kind_of(const std::string& name, const ModelEntry& entry) {
   return guess_kind(std::filesystem::path(entry.model_path).filename().string());
 }
 
+void look_into(Model& model, const KindIn& kind_in) {
+  if (!kind_in) return;
+  if (const auto kind = kind_in(model.artifact.path)) model.kind = kind_by(model.kind, *kind);
+}
+
 Model to_model(const std::string& name, const ModelEntry& entry) {
   Model model;
   model.id = ModelId(name);
@@ -104,7 +109,17 @@ void give_roles(const Config& config, std::vector<Model>& models, Names& names) 
 
 }  // namespace
 
-std::vector<Model> to_models(const Config& config, std::span<const Model> found) {
+bool says_kind(const std::string& name, const ModelEntry& entry) {
+  return entry.kind || name == "llm" || name == "embedding";
+}
+
+ModelKind kind_by(ModelKind name, ModelKind file) {
+  static_assert(ModelKind::kGeneration < ModelKind::kEmbedding && ModelKind::kEmbedding < ModelKind::kRerank,
+                "each says more than the one before");
+  return std::max(name, file);
+}
+
+std::vector<Model> to_models(const Config& config, std::span<const Model> found, const KindIn& kind_in) {
   std::vector<Model> models;
   Names names;
   for (const auto& [name, entry] : config.models) names.take(name);
@@ -131,10 +146,12 @@ std::vector<Model> to_models(const Config& config, std::span<const Model> found)
     if (file == nullptr) file = found_by_name(found, entry.model_path);
     if (file == nullptr) {
       model.artifact.path = path;
+      if (!says_kind(model.id.str(), entry)) look_into(model, kind_in);
       continue;
     }
     const std::filesystem::path projector = model.artifact.projector;
     model.artifact = file->artifact;
+    if (!says_kind(model.id.str(), entry)) look_into(model, kind_in);
     if (!projector.empty()) model.artifact.projector = projector;
     model.problem = file->problem;
     // Two entries may load one file in two ways; its own name then means the first.
@@ -147,6 +164,7 @@ std::vector<Model> to_models(const Config& config, std::span<const Model> found)
   for (const Model& file : found) {
     if (named.contains(file.id)) continue;
     Model& model = models.emplace_back(file);
+    look_into(model, kind_in);
     std::string name = file.id.str();
     for (int number = 2; !names.take(name); ++number) name = fmt::format("{}-{}", file.id.str(), number);
     model.id = ModelId(name);

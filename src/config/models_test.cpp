@@ -1,6 +1,7 @@
 #include "config/models.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <string>
 
@@ -86,6 +87,44 @@ TEST(Models, WithoutConfigurationTheFirstFoundIsTheDefault) {
   EXPECT_EQ(named(models, "local_default").id.str(), "tinyllama");
   EXPECT_EQ(named(models, "embedding").id.str(), "minilm");
   EXPECT_THAT(to_models({}), IsEmpty());
+}
+
+TEST(Models, AFileThatWasLookedIntoTellsItsKindWhereTheConfigurationDoesNot) {
+  const std::vector<Model> files = {
+      found("notes", "/m/notes.gguf"), found("my-rerank", "/m/my-rerank.gguf", ModelKind::kRerank),
+      found("my-embed", "/m/my-embed.gguf", ModelKind::kEmbedding), found("talk", "/m/talk.gguf")};
+  std::map<std::filesystem::path, ModelKind> looked;
+  const KindIn kind_in = [&](const std::filesystem::path& path) -> std::optional<ModelKind> {
+    const auto kind = looked.find(path);
+    return kind == looked.end() ? std::nullopt : std::optional(kind->second);
+  };
+  EXPECT_EQ(named(to_models({}, files, kind_in), "chat").id.str(), "notes");
+  looked = {{"/m/notes.gguf", ModelKind::kEmbedding}};
+  auto models = to_models({}, files, kind_in);
+  EXPECT_EQ(named(models, "notes").kind, ModelKind::kEmbedding);
+  EXPECT_EQ(named(models, "chat").id.str(), "talk") << "roles follow";
+  EXPECT_EQ(named(models, "embedding").id.str(), "notes");
+
+  // A file that is silent says nothing against a name.
+  looked = {{"/m/my-rerank.gguf", ModelKind::kEmbedding}, {"/m/my-embed.gguf", ModelKind::kGeneration}};
+  models = to_models({}, files, kind_in);
+  EXPECT_EQ(named(models, "my-rerank").kind, ModelKind::kRerank);
+  EXPECT_EQ(named(models, "my-embed").kind, ModelKind::kEmbedding);
+
+  Config config;
+  config.models["said"].model_path = "/m/notes.gguf";
+  config.models["said"].kind = ModelKind::kGeneration;
+  config.models["unsaid"].model_path = "/m/notes.gguf";
+  config.models["elsewhere"].model_path = "/else/where.gguf";
+  config.models["llm"].model_path = "/m/talk.gguf";
+  looked = {{"/m/notes.gguf", ModelKind::kEmbedding},
+            {"/else/where.gguf", ModelKind::kRerank},
+            {"/m/talk.gguf", ModelKind::kEmbedding}};
+  models = to_models(config, files, kind_in);
+  EXPECT_EQ(named(models, "said").kind, ModelKind::kGeneration);
+  EXPECT_EQ(named(models, "unsaid").kind, ModelKind::kEmbedding);
+  EXPECT_EQ(named(models, "elsewhere").kind, ModelKind::kRerank);
+  EXPECT_EQ(named(models, "llm").kind, ModelKind::kGeneration) << "its name is the configuration's word";
 }
 
 TEST(Models, ABrokenFileIsNoDefault) {

@@ -69,7 +69,8 @@ void add_models(std::vector<Key>& keys) {
                                         {"embedding", ModelKind::kEmbedding},
                                         {"rerank", ModelKind::kRerank}})),
           LM_AT(c.models.at(name).kind),
-          "What it does: generation, embedding or rerank; by its name where it is not given.", "generation"));
+          "What it does: generation, embedding or rerank; by its name and its file where it is not given.",
+          "generation"));
   add(key("models.*.aliases", texts_type("a list of names"), LM_AT(c.models.at(name).aliases),
           "Other names that requests may use.", "[gpt-4o-mini]"));
   add(key("models.*.device", device_type(), LM_AT(c.models.at(name).load.device),

@@ -253,6 +253,12 @@ Type<int> integer_type(int least, int most) {
             std::string digits = is_scalar(node) ? node.text : std::string();
             std::erase(digits, '_');
             const auto value = parse_number<int>(digits);
+            // Who writes more than any is told where that ends.
+            const bool is_huge =
+                !value && !digits.empty() && digits.find_first_not_of("0123456789") == std::string::npos;
+            if (is_huge)
+              return std::unexpected(
+                  unexpected_value(fmt::format("a whole number from {} to {}", least, most), node));
             if (!value || *value < least || *value > most)
               return std::unexpected(unexpected_value(name, node));
             return *value;
@@ -291,10 +297,9 @@ Type<Duration> keep_alive_type() {
           .read = [name](const Node& node) -> Parsed<Duration> {
             const std::string word = is_scalar(node) ? lower(node.text) : std::string();
             if (word == "forever") return Duration(-1);
-            if (word.starts_with('-') &&
-                (parse_duration(word.substr(1)).value_or(Duration::zero()) > Duration::zero())) {
-              return Duration(-1);  // as Ollama writes it
-            }
+            // As Ollama's documents write it. It takes any other negative duration for the same, which in a
+            // file is rather a slip.
+            if (word == "-1" || word == "-1s" || word == "-1m") return Duration(-1);
             const auto value = is_scalar(node) ? parse_duration(node.text) : std::nullopt;
             if (!value) return std::unexpected(unexpected_value(name, node));
             return *value;

@@ -80,6 +80,10 @@ TEST(Values, NumbersHaveRanges) {
   }
   EXPECT_EQ(integer_type(1, 10).read(scalar("11")).error(),
             "expected a whole number from 1 to 10, found \"11\"");
+  EXPECT_EQ(integer_type(1, std::numeric_limits<int>::max()).read(scalar("0")).error(),
+            "expected a whole number of at least 1, found \"0\"");
+  EXPECT_EQ(integer_type(1, std::numeric_limits<int>::max()).read(scalar("99999999999")).error(),
+            "expected a whole number from 1 to 2147483647, found \"99999999999\"");
   EXPECT_DOUBLE_EQ(number_type(0, 5).read(scalar("0.7")).value(), 0.7);
   for (const char* text : {"-0.1", "5.1", "nan", "inf", ".inf", "hot"})
     EXPECT_FALSE(number_type(0, 5).read(scalar(text))) << text;
@@ -106,6 +110,7 @@ TEST(Values, KeepAliveMayBeForever) {
   EXPECT_EQ(type.read(scalar("forever")), Duration(-1));
   EXPECT_EQ(type.read(scalar("-1")), Duration(-1));
   EXPECT_EQ(type.read(scalar("-1m")), Duration(-1));
+  EXPECT_FALSE(type.read(scalar("-5s"))) << "a slip rather than a wish";
   EXPECT_EQ(type.read(scalar("0")), Duration(0));
   EXPECT_EQ(type.read(scalar("5m")), Duration(5min));
   EXPECT_FALSE(type.read(scalar("-")));

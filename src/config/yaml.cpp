@@ -82,8 +82,10 @@ class TreeBuilder final : public YAML::EventHandler {
   TreeBuilder(std::string_view text, const YamlLimits& limits) : text_(text), limits_(limits), at_(text) {}
 
   Node take() { return std::move(root_); }
+  // Where the document begins: at its "---", where it has one.
+  Position begin() const { return begin_; }
 
-  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentStart(const YAML::Mark& mark) override { begin_ = at_(mark); }
   void OnDocumentEnd() override {}
 
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
@@ -259,6 +261,7 @@ class TreeBuilder final : public YAML::EventHandler {
   std::vector<Open> open_;
   std::unordered_map<YAML::anchor_t, Anchored> anchored_;
   Node root_;
+  Position begin_;
 };
 
 }  // namespace
@@ -306,9 +309,7 @@ std::expected<Node, Problem> parse_yaml(std::string_view text, const std::string
     Node root = builder.take();
     TreeBuilder second(text, limits);
     if (parser.HandleNextDocument(second)) {
-      Position at = second.take().at;
-      if (at.line == 0) at = {.line = 1, .column = 1};
-      return refuse(at, "a second document begins here (---); keep one");
+      return refuse(second.begin(), "a second document begins here (---); keep one");
     }
     return root;
   } catch (const Refused& refused) {

@@ -113,6 +113,8 @@ TEST(Yaml, LimitsOnSizeDepthAndNumber) {
 
 TEST(Yaml, OnlyOneDocumentAndOnlyPlainKeys) {
   EXPECT_NE(bad("a: 1\n---\nb: 2\n").message.find("second document"), std::string::npos);
+  EXPECT_EQ(bad("a: 1\n---\n# why\nb: 2\n").at.line, 2);
+  EXPECT_EQ(bad("a: 1\n---\n").at.line, 2);
   EXPECT_NE(bad("[1, 2]: x\n").message.find("key"), std::string::npos);
   EXPECT_NE(bad("? {a: 1}\n: x\n").message.find("key"), std::string::npos);
 }

@@ -653,6 +653,16 @@ void Arbiter::on(const ModelsChanged& e) {
       if (entry.state() == InstanceState::kFailed) forget(entry);  // what failed is not what is there now
       if (entry.instance) entry.instance->outdated = true;
     }
+    if (!fresh && entry.model.kind != model.kind) {
+      // Whoever waits asked a model of the other kind: no load would answer that.
+      reject(backlog_.take_requests(model.id),
+             {.code = ErrorCode::kInvalidArgument,
+              .message = fmt::format("{} turns out to be a model of kind {}, and was asked as one of kind {}",
+                                     model.id.str(), to_string(model.kind), to_string(entry.model.kind)),
+              .reason = "wrong_model_kind",
+              .fields = {{"param", "model"}},
+              .retry_after = {}});
+    }
     if (!same || (entry.model.problem && !model.problem)) entry.refused.reset();
     entry.model = model;
     entry.listed = true;

@@ -49,6 +49,26 @@ TEST_F(Failure, TheFirstFailureMayBeTriedAgainAtOnce) {
   EXPECT_EQ(world.fate(again), RequestFate::kEnded);
 }
 
+TEST_F(Failure, WhoAskedAModelThatTurnsOutToBeOfAnotherKindIsToldAndNothingGoesForIt) {
+  make_ready("b");
+  const RequestId r = world.request("a");
+  const RequestId other = world.request("b", sec(1));
+  world.model("a").kind = ModelKind::kEmbedding;
+  world.configure();
+  EXPECT_EQ(world.reason(r), "wrong_model_kind");
+  world.run_for(sec(3));
+  EXPECT_EQ(world.fate(other), RequestFate::kEnded);
+  EXPECT_EQ(world.state("b"), InstanceState::kReady);
+  EXPECT_EQ(world.state("a"), InstanceState::kAbsent);
+  // Whoever wants it loaded, and no answer of it, gets that.
+  const JobId job = world.load("a");
+  world.model("a").kind = ModelKind::kRerank;
+  world.configure();
+  come_to("a", InstanceState::kReady);
+  EXPECT_TRUE(world.of(job).done);
+  EXPECT_FALSE(world.of(job).error);
+}
+
 TEST_F(Failure, RepeatedFailuresBackOff) {
   world.truth("a").fates = {LoadFate::kFails, LoadFate::kDies, LoadFate::kFails, LoadFate::kFails};
   std::vector<double> waits;

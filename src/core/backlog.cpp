@@ -69,6 +69,12 @@ std::vector<Waiter> Backlog::take_jobs_and_pins(const ModelId& model) {
   return take_if(it, [](const Waiter& w) { return w.kind != Waiter::Kind::kRequest; });
 }
 
+std::vector<Waiter> Backlog::take_requests(const ModelId& model) {
+  const auto it = by_model_.find(model);
+  if (it == by_model_.end()) return {};
+  return take_if(it, [](const Waiter& w) { return w.kind == Waiter::Kind::kRequest; });
+}
+
 std::vector<Waiter> Backlog::take_requests_and_jobs(const ModelId& model) {
   const auto it = by_model_.find(model);
   if (it == by_model_.end()) return {};

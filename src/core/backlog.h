@@ -42,6 +42,8 @@ class Backlog {
   std::optional<Waiter> take(JobId job);
   // Takes all of a model out, in order.
   std::vector<Waiter> take_all(const ModelId& model);
+  // Takes its requests out, in order.
+  std::vector<Waiter> take_requests(const ModelId& model);
   // Takes its requests and jobs out, in order: a pin goes on waiting.
   std::vector<Waiter> take_requests_and_jobs(const ModelId& model);
   // Takes those out that wait at a seat for this one of its upstream's models, in order.

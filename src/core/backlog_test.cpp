@@ -108,6 +108,11 @@ TEST(Backlog, TakesByKind) {
   EXPECT_EQ(backlog.take_jobs_and_pins(kA).size(), 2U);
   EXPECT_EQ(ids(backlog.of(kA)), (std::vector<std::uint64_t>{1, 2}));
   fill();
+  EXPECT_EQ(ids(backlog.take_requests(kA)), (std::vector<std::uint64_t>{1, 2}));
+  EXPECT_EQ(backlog.requests(), 0);
+  EXPECT_TRUE(backlog.has_job(kA) && backlog.has_pin(kA));
+  EXPECT_TRUE(backlog.take_requests(kB).empty());
+  fill();
   EXPECT_EQ(backlog.take_requests_and_jobs(kA).size(), 3U);
   EXPECT_TRUE(backlog.has_pin(kA));
   EXPECT_EQ(backlog.requests(), 0);

@@ -160,7 +160,9 @@ Server::~Server() {
   core_->cancel_sessions();
 }
 
-Result<std::string> Server::listen_tcp(const std::string& host, std::uint16_t port) {
+namespace {
+
+Result<asio::ip::address> address_to_listen_on(const std::string& host, bool has_keys) {
   boost::system::error_code ec;
   const std::string literal = host == "localhost" ? "127.0.0.1" : host == "*" ? "0.0.0.0" : host;
   const auto address = asio::ip::make_address(literal, ec);
@@ -168,14 +170,25 @@ Result<std::string> Server::listen_tcp(const std::string& host, std::uint16_t po
     return fail(ErrorCode::kInvalidArgument,
                 "\"" + host + "\" is no address to listen on; use 127.0.0.1, localhost or *", "bad_address");
   }
-  if (!address.is_loopback() && !core_->admission.has_keys()) {
+  if (!address.is_loopback() && !has_keys) {
     return fail(
         ErrorCode::kFailedPrecondition,
         "listening on " + literal +
             " opens the server to the network: name keys under server.keys in the configuration first",
         "keys_needed");
   }
+  return address;
+}
 
+}  // namespace
+
+Result<void> check_listen(const std::string& host, bool has_keys) {
+  LM_TRY_VOID(address_to_listen_on(host, has_keys));
+  return {};
+}
+
+Result<std::string> Server::listen_tcp(const std::string& host, std::uint16_t port) {
+  LM_TRY(const auto address, address_to_listen_on(host, core_->admission.has_keys()));
   sockaddr_storage where{};
   socklen_t size = 0;
   if (address.is_v4()) {

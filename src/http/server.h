@@ -39,6 +39,9 @@ struct ServerOptions {
   ErrorBody error_body;  // none: plain text
 };
 
+// Whether listen_tcp would take that host: kInvalidArgument "bad_address", kFailedPrecondition "keys_needed".
+Result<void> check_listen(const std::string& host, bool has_keys);
+
 // One thread: everything runs on the executor's. Destroying it cuts all connections; stop() is the polite
 // way.
 class Server {

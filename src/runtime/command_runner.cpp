@@ -63,12 +63,13 @@ std::vector<Experience> CommandRunner::known_of(const Model& model, const LoadOp
 
 Task<> CommandRunner::predict(PredictFootprint command, std::filesystem::path path,
                               std::vector<Experience> known) {
-  auto found = co_await seams_.workers.inspect(std::move(path), command.options);
+  auto found = co_await seams_.workers.inspect(path, command.options);
   if (!found) {
     seams_.post(
         FootprintPredicted{command.instance, command.generation, std::nullopt, std::move(found).error()});
     co_return;
   }
+  seams_.found_kind(path, found->kind);
   Forecast forecast = forecast_of(*std::move(found));
   Footprint footprint;
   for (const DeviceMemory& device : forecast.parts)
@@ -163,7 +164,7 @@ void CommandRunner::on(const FinishJob& c) {
     const Model* model = seams_.model(job->model);
     if (model != nullptr && !model->remote) log_lines({loaded_already(seams_.words())});
   }
-  seams_.jobs.finish(c);
+  seams_.jobs.finish(c, seams_.clock.now());
   seams_.hub.publish(JobFinished{c.job, c.error});
 }
 

@@ -44,6 +44,8 @@ class CommandRunner {
     std::function<std::string(const Switch&, std::int64_t at_ms)> report_of;  // a switch's, for the store
     std::function<SwitchWords()> words;
     std::function<void(const DropStates&)> drop_states;
+    std::function<void(const std::filesystem::path&, ModelKind)>
+        found_kind;  // in a file that was looked into
   };
 
   explicit CommandRunner(Seams seams) : seams_(std::move(seams)), shut_down_(seams_.executor) {}

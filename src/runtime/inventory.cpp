@@ -11,7 +11,6 @@
 #include "config/arriving.h"
 #include "config/load.h"
 #include "config/model_folder.h"
-#include "config/models.h"
 #include "runtime/import_folder.h"
 #include "runtime/local_copy.h"
 
@@ -195,7 +194,7 @@ Inventory take_inventory(const config::Config& config, const InventoryPlaces& pl
   add_checkpoints(scan.models, places, inventory, arriving);
   config::Config resolved = config;
   inventory.unfetched = find_copies(resolved, places, scan.models);
-  inventory.models = config::to_models(resolved, scan.models);
+  inventory.models = config::to_models(resolved, scan.models, places.kind_in);
   for (Model& model : inventory.models) {
     const auto entry = resolved.models.find(model.id.str());
     if (const auto source = inventory.unfetched.find(model.id); source != inventory.unfetched.end()) {
@@ -203,6 +202,7 @@ Inventory take_inventory(const config::Config& config, const InventoryPlaces& pl
       model.artifact.path.clear();  // an address may have a key in it
     }
     const bool is_own = entry == resolved.models.end();
+    const std::filesystem::path named = model.artifact.path;
     const std::filesystem::path& folder = model.artifact.path;
     const bool is_pulled =
         is_own && std::ranges::find(places.checkpoints, folder) != places.checkpoints.end();
@@ -210,6 +210,10 @@ Inventory take_inventory(const config::Config& config, const InventoryPlaces& pl
     look_for_checkpoint(model, is_own ? std::string() : entry->second.quantize,
                         !is_own || is_pulled || (places.is_wanted && places.is_wanted(folder)), places,
                         inventory);
+    // What is made of a checkpoint is of the kind that it was made as.
+    const bool is_made = model.artifact.path != named;
+    if (!is_made && (is_own || !config::says_kind(model.id.str(), entry->second)))
+      inventory.guessed.insert(model.id);
     look_at(model);
     for (const std::string_view role : kRoles) {
       if (std::erase(model.aliases, role) > 0) inventory.roles.emplace(role, model.id);

@@ -5,10 +5,12 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "config/config.h"
+#include "config/models.h"
 #include "domain/model.h"
 #include "runtime/imports.h"
 #include "runtime/stores.h"
@@ -29,6 +31,8 @@ struct Inventory {
   std::map<ModelId, std::filesystem::path> unimported;
   // All checkpoints that lie somewhere; which of them could be imported is for a look into them to say.
   std::vector<Checkpoint> candidates;
+  // Models of which only their names tell the kind, and their files, where somebody has looked into them.
+  std::set<ModelId> guessed;
   // Pulled checkpoints that are models of their own.
   std::map<ModelId, std::filesystem::path> checkpoints;
 };
@@ -48,6 +52,7 @@ struct InventoryPlaces {
   std::function<std::vector<Model>(std::vector<Model>)> with_stores{};
   // Whether that file was made and could not be loaded: the next quantisation takes its place.
   std::function<bool(const std::filesystem::path&)> is_unusable{};
+  config::KindIn kind_in{};  // what was found in a file, where somebody has looked
 };
 
 // A model_path that names a Hugging Face checkpoint stands for its file among the imports; one that names a

@@ -10,6 +10,7 @@ JobId Jobs::open(std::string kind, ModelId model, TimePoint now) {
                                      .kind = std::move(kind),
                                      .model = std::move(model),
                                      .asked_at = now,
+                                     .ended_at = {},
                                      .done = false,
                                      .error = {},
                                      .result = {}},
@@ -17,12 +18,13 @@ JobId Jobs::open(std::string kind, ModelId model, TimePoint now) {
   return id;
 }
 
-void Jobs::finish(const FinishJob& command) {
+void Jobs::finish(const FinishJob& command, TimePoint now) {
   const auto it = entries_.find(command.job);
   if (it == entries_.end()) return;
   LM_ASSERT(!it->second.job.done, "a job ends once");
   Entry& entry = it->second;
   entry.job.done = true;
+  entry.job.ended_at = now;
   entry.job.error = command.error;
   entry.job.result = command.result;
   entry.done.open();

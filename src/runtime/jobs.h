@@ -19,7 +19,7 @@ struct Job {
   JobId id;
   std::string kind;  // "load", "unload", "pin", "unpin", "switch"
   ModelId model;     // empty: all
-  TimePoint asked_at;
+  TimePoint asked_at, ended_at;
   bool done = false;
   std::optional<Error> error;
   JobResult result;
@@ -34,7 +34,7 @@ class Jobs {
 
   JobId open(std::string kind, ModelId model, TimePoint now);
   // One that was abandoned meanwhile is not known any more: nothing.
-  void finish(const FinishJob& command);
+  void finish(const FinishJob& command, TimePoint now);
   // Whoever asked has left, and nobody will finish it.
   void abandon(JobId id);
   // Null where there is no such job, or it was too long ago.

@@ -65,7 +65,8 @@ Inventory LocalModels::look(const config::Config& config, std::vector<fs::path> 
                .found = stores_.checkpoints(),
                .is_wanted = [this](const fs::path& folder) { return wanted_checkpoints_.contains(folder); },
                .with_stores = with_stores,
-               .is_unusable = [this](const fs::path& file) { return unusable_.contains(file); }});
+               .is_unusable = [this](const fs::path& file) { return unusable_.contains(file); },
+               .kind_in = seams_.kind_in});
   stores_.look(others.ollama, inventory.candidates, std::exchange(look_into_stores_, false));
   files_.clear();
   for (Model& model : inventory.models) {

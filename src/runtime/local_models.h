@@ -49,6 +49,7 @@ class LocalModels {
     std::function<void(const Aside&)> discard;
     std::function<void()> look_again;    // lists the models anew: calls look() and begin_imports()
     std::function<void()> found_others;  // the same, and tells what came and went
+    config::KindIn kind_in{};            // what was found in a file, where somebody has looked
   };
 
   explicit LocalModels(Seams seams);

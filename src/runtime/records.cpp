@@ -12,6 +12,7 @@
 #include "store/decisions.h"
 #include "store/desired.h"
 #include "store/footprints.h"
+#include "store/kinds.h"
 #include "store/pulls.h"
 #include "store/switches.h"
 
@@ -86,6 +87,7 @@ struct Records::Impl {
       : database(std::move(opened.database)),
         warnings(std::move(opened.warnings)),
         footprints(*database),
+        kinds(*database),
         decisions(*database),
         desired(*database),
         deaths(*database),
@@ -95,6 +97,7 @@ struct Records::Impl {
   std::unique_ptr<store::Database> database;
   std::vector<std::string> warnings;
   store::Footprints footprints;
+  store::Kinds kinds;
   store::Decisions decisions;
   store::Desired desired;
   store::DeathTally deaths;
@@ -193,6 +196,15 @@ void Records::learn(const std::string& key, const Experience& experience, Durati
     bytes.set(part_id(i), experience.bytes[i]);
   }
   note(impl_->footprints.put(key + layers, bytes, Bytes(), load_took, unix_time_ms()), "a learned footprint");
+}
+
+std::optional<ModelKind> Records::kind_in(const std::string& fingerprint) const {
+  if (fingerprint.empty()) return std::nullopt;
+  return impl_->kinds.get(fingerprint).value_or(std::nullopt);
+}
+
+void Records::found_kind(const std::string& fingerprint, ModelKind kind) {
+  note(impl_->kinds.put(fingerprint, kind), "a model's kind");
 }
 
 void Records::decide(const Decision& decision, std::int64_t at_ms) {

@@ -41,6 +41,10 @@ class Records {
   std::vector<Experience> experiences(const std::string& key) const;
   void learn(const std::string& key, const Experience& experience, Duration load_took);
 
+  // What a file of that fingerprint was found to be; empty: nobody has looked into it.
+  std::optional<ModelKind> kind_in(const std::string& fingerprint) const;
+  void found_kind(const std::string& fingerprint, ModelKind kind);
+
   void decide(const Decision& decision, std::int64_t at_ms);
   // Newest first; empty `model`: all.
   std::vector<StoredDecision> decisions(std::string_view model, std::size_t limit) const;

@@ -54,6 +54,9 @@ constexpr Duration kLookAgain = std::chrono::seconds(30);
 // How often imports are looked through for what nobody names any more.
 constexpr Duration kCleanEvery = std::chrono::hours(24);
 
+// How long a request waits for a look into its model's file; the look has its own limit.
+constexpr Duration kKindLimit = std::chrono::seconds(12);
+
 // How long the end of the daemon waits for conversations to be moved to disk.
 constexpr Duration kKeepLimit = std::chrono::seconds(5);
 
@@ -107,7 +110,11 @@ struct Runtime::Impl {
                    },
                .discard = [this](const Aside& aside) { pulls->discard(aside); },
                .look_again = [this] { apply(loaded.config); },
-               .found_others = [this] { tell_rescan(); }}) {}
+               .found_others = [this] { tell_rescan(); },
+               .kind_in =
+                   [this](const std::filesystem::path& file) {
+                     return records->kind_in(fingerprint_of(file));
+                   }}) {}
 
   Task<Result<void>> start() {
     LM_CO_TRY_VOID(os::make_private_folders(places.run));
@@ -166,7 +173,8 @@ struct Runtime::Impl {
         },
         .report_of = report_of,
         .words = [this] { return words(); },
-        .drop_states = [this](const DropStates& c) { keeper.give_back(c.bytes, c.spare); }});
+        .drop_states = [this](const DropStates& c) { keeper.give_back(c.bytes, c.spare); },
+        .found_kind = [this](const std::filesystem::path& file, ModelKind kind) { found_kind(file, kind); }});
     loop.run_commands_with([this](const Command& command) {
       if (const auto* grant = std::get_if<GrantLease>(&command);
           grant != nullptr && workers->report(grant->instance)) {
@@ -237,6 +245,34 @@ struct Runtime::Impl {
     const auto view = std::ranges::find(now.models, model.id, [](const ModelView& v) { return v.model.id; });
     const bool failed = model.problem || (view != now.models.end() && view->state == PublishedState::kFailed);
     if (failed && fingerprint_of(model.artifact.path) != model.artifact.fingerprint) apply(loaded.config);
+  }
+
+  // Somebody has looked into a file: from now on it counts for the models that only their names told of.
+  void found_kind(const std::filesystem::path& file, ModelKind kind) {
+    const std::string fingerprint = fingerprint_of(file);
+    if (fingerprint.empty() || records->kind_in(fingerprint) == kind) return;
+    bool is_listed = false;
+    std::vector<std::string> changes;
+    for (const Model& model : local_models) {
+      if (model.artifact.fingerprint != fingerprint) continue;
+      is_listed = true;
+      const ModelKind now = config::kind_by(model.kind, kind);
+      if (guessed.contains(model.id) && now != model.kind)
+        changes.push_back(
+            fmt::format("{} is a model of kind {}, by its file", model.id.str(), to_string(now)));
+    }
+    if (!is_listed) return;
+    records->found_kind(fingerprint, kind);
+    if (changes.empty()) return;
+    for (const std::string& change : changes) log::info("{}", change);
+    apply(loaded.config);
+    hub.publish(ConfigReloaded{std::move(changes), all_warnings()});
+  }
+
+  // Opens `done` whatever comes of it: a file that cannot be read is what its name says.
+  Task<> look_for_kind(std::filesystem::path file, Latch done) {
+    if (const auto found = co_await workers->inspect(file, {})) found_kind(file, found->kind);
+    done.open();
   }
 
   // Everything that workers tell passes here on its way to the arbiter, so that listeners see progress too.
@@ -367,6 +403,7 @@ struct Runtime::Impl {
         log::warning("{} cannot be loaded: {}", model.id.str(), model.problem->message);
     }
     local_models = std::move(inventory.models);
+    guessed = std::move(inventory.guessed);
     roles = std::move(inventory.roles);
     loop.post(SettingsChanged{config.settings, std::move(devices)});
     list_models();
@@ -576,6 +613,8 @@ struct Runtime::Impl {
   bool looking = false;
   Latch stopping;
   std::vector<Model> local_models;
+  std::set<ModelId> guessed;                // their kinds, by their names and files
+  std::map<std::string, Latch> kind_looks;  // begun in this life, by files' fingerprints
   std::map<std::string, ModelId> roles;
   Catalog catalog;
   EventHub hub;
@@ -677,6 +716,17 @@ Task<> Runtime::look_before(ModelId model, bool chosen) {
   if (!elsewhere && view->instance && view->instance->state == InstanceState::kReady) co_return;
   const auto upstreams = impl_->upstreams;  // another one after a reload
   co_await upstreams->look_again(upstream, std::chrono::seconds(1));
+}
+
+Task<> Runtime::know_kind(ModelId id) {
+  const Model* model = impl_->catalog.find(id);
+  if (model == nullptr || model->problem || !impl_->guessed.contains(id)) co_return;
+  const Artifact& artifact = model->artifact;
+  if (artifact.fingerprint.empty() || impl_->records->kind_in(artifact.fingerprint)) co_return;
+  const auto [look, is_first] = impl_->kind_looks.try_emplace(artifact.fingerprint, impl_->executor);
+  const Latch done = look->second;
+  if (is_first) impl_->run(impl_->look_for_kind(artifact.path, done));
+  co_await done.wait(kKindLimit);
 }
 
 std::vector<backend::Upstreams::Trouble> Runtime::upstream_troubles() const {
@@ -843,7 +893,9 @@ Task<Result<backend::Inspection>> Runtime::inspect(std::filesystem::path path) {
   LoadOptions options;
   const auto places = core::candidates(options, {}, impl_->all_devices());
   if (!places.devices.empty()) options.device = places.devices.front().str();
-  return impl_->workers->inspect(std::move(path), std::move(options));
+  auto found = co_await impl_->workers->inspect(path, std::move(options));
+  if (found) impl_->found_kind(path, found->kind);
+  co_return found;
 }
 
 Task<Result<LoadPlan>> Runtime::plan(ModelId id, LoadOptions changed) {
@@ -860,7 +912,9 @@ Task<Result<LoadPlan>> Runtime::plan(ModelId id, LoadOptions changed) {
   const auto places = core::candidates(options, model->placement, impl_->all_devices());
   if (!places.devices.empty()) asked.device = places.devices.front().str();
   impl_->sampler.sample_if_older(kFresh);
-  LM_CO_TRY(auto found, co_await impl_->workers->inspect(model->artifact.path, std::move(asked)));
+  const std::filesystem::path file = model->artifact.path;
+  LM_CO_TRY(auto found, co_await impl_->workers->inspect(file, std::move(asked)));
+  impl_->found_kind(file, found.kind);
   Forecast forecast = CommandRunner::forecast_of(std::move(found));
   // Another configuration may have come while the file was looked at.
   if (const Model* still = impl_->catalog.find(id)) forecast.known = impl_->runner->known_of(*still, options);

@@ -96,6 +96,9 @@ class Runtime {
   // now, or somewhere else's and `chosen`, the upstream is looked at, for a second at most. One that went
   // away since it was last seen is known before anything makes room for it.
   Task<> look_before(ModelId model, bool chosen = false);
+  // Before a request is refused for the kind of a model of ours: where only the model's name has told it so
+  // far, its file is looked into, once.
+  Task<> know_kind(ModelId model);
   // Upstreams that could not be reached when they were last looked at.
   std::vector<backend::Upstreams::Trouble> upstream_troubles() const;
   Leases::Ticket ask(Leases::Wish wish);

@@ -13,6 +13,7 @@
 #include "store/decisions.h"
 #include "store/desired.h"
 #include "store/footprints.h"
+#include "store/kinds.h"
 #include "store/schema.h"
 #include "store/switches.h"
 
@@ -279,6 +280,20 @@ TEST_F(Store, FootprintsAreLearned) {
   EXPECT_EQ(again.get("k")->has_value(), false);
   EXPECT_EQ(number("SELECT count(*) FROM footprint_bytes WHERE key = 'k'"), 0);
   EXPECT_EQ((**again.get("other")).bytes, first);
+}
+
+TEST_F(Store, KindsAreKept) {
+  open();
+  ASSERT_TRUE(Kinds(*database_).put("f", ModelKind::kEmbedding));
+  ASSERT_TRUE(Kinds(*database_).put("g", ModelKind::kGeneration));
+  ASSERT_TRUE(Kinds(*database_).put("g", ModelKind::kRerank));
+  open();
+  Kinds again(*database_);
+  EXPECT_EQ(*again.get("f"), ModelKind::kEmbedding);
+  EXPECT_EQ(*again.get("g"), ModelKind::kRerank) << "the last look counts";
+  EXPECT_EQ(*again.get("h"), std::nullopt);
+  run("UPDATE kinds SET kind = 'of a later version'");
+  EXPECT_EQ(*again.get("f"), std::nullopt);
 }
 
 TEST_F(Store, DeathsAreTallied) {

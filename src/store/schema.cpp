@@ -83,6 +83,13 @@ UPDATE pulls SET source = substr(source, 1, instr(source, '?') - 1) || '?…'
 UPDATE pulled_files SET source = substr(source, 1, instr(source, '?') - 1) || '?…'
   WHERE source LIKE 'http%' AND instr(source, '?') > 0;
 )sql",
+    // 3 → 4
+    R"sql(
+CREATE TABLE kinds (
+  fingerprint TEXT PRIMARY KEY,
+  kind TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+)sql",
 };
 
 }  // namespace

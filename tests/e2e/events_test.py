@@ -132,8 +132,19 @@ class Jobs(DaemonTest):
         job = daemon.get(f"/api/v1/jobs/{number}").json()
         self.assertTrue(job["done"])
         self.assertEqual((job["kind"], job["model"], job["error"]), ("load", "alpha", None))
-        self.assertTrue(job["result"]["changed"])
+        # What whoever waits for a load is told, but for the time, which goes on.
+        told = job["result"]
+        waited = daemon.load("alpha").json()
+        self.assertEqual(told.keys(), waited.keys())
+        self.assertEqual((told["model"], told["changed"], told["state"], told["kind"]), ("alpha", True, "ready", "generation"))
+        self.assertIn("weights", [phase["name"] for phase in told["phases"]])
+        self.assertEqual(told["instance"]["pid"], waited["instance"]["pid"])
+        self.assertGreater(told["took_s"], 0.1)
+        again = daemon.get(f"/api/v1/jobs/{number}").json()["result"]
+        self.assertEqual(again["took_s"], told["took_s"], "it has ended")
         self.assertEqual(daemon.model("alpha")["state"], "ready")
+        daemon.unload("alpha")
+        self.assertEqual(daemon.get(f"/api/v1/jobs/{number}").json()["result"]["state"], "unloaded")
 
     def test_a_job_that_fails(self):
         daemon = self.start({"alpha": fake_model(fail="unsupported_model")})

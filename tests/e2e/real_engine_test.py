@@ -202,6 +202,56 @@ class TinyModels(RealEngine):
         self.assertEqual(daemon.chat("tiny-chat", max_tokens=2).status, 200)
         self.assertEqual(daemon.model("tiny-embed")["state"], "ready")
 
+    def test_a_file_tells_the_kind_that_its_name_does_not(self):
+        embed = model_file("models-test", "tiny-embed.gguf")
+        daemon = self.make(config="models: {chat-as-said: {model_path: notes.gguf, kind: generation}}\n",
+                           worker=program("LLM_MANAGER_REAL_WORKER"))
+        for name in ("notes", "loaded", "asked"):
+            (daemon.models / f"{name}.gguf").write_bytes(embed.read_bytes())
+        daemon.start()
+
+        def kinds():
+            return {m["id"]: m["kind"] for m in daemon.get("/api/v1/models").json()["models"]}
+        self.assertEqual(kinds(), {"chat-as-said": "generation", "loaded": "generation", "asked": "generation"})
+        # Who asks for vectors gets them: its file was looked into before it was refused.
+        vector = daemon.post("/v1/embeddings", {"model": "asked", "input": "a sentence"})
+        self.assertEqual(vector.status, 200, vector)
+        self.assertEqual(kinds()["asked"], "embedding")
+        # Who chats with one that nobody looked into is told before anything is loaded for it.
+        answer = daemon.chat("loaded")
+        self.assertEqual((answer.status, answer.error()["code"]), (400, "wrong_model_kind"), answer)
+        self.assertEqual(kinds()["loaded"], "embedding")
+        self.assertEqual(daemon.model("loaded")["state"], "unloaded")
+        self.assertEqual(daemon.load("loaded").json()["kind"], "embedding")
+        self.assertEqual(daemon.model("loaded")["instance"]["capabilities"], ["embedding"])
+        # The configuration's word stands.
+        self.assertEqual(daemon.post("/api/v1/models/inspect", {"model": "chat-as-said"}).json()["kind"], "embedding")
+        self.assertEqual(kinds()["chat-as-said"], "generation")
+        self.assertEqual(daemon.post("/v1/embeddings", {"model": "chat-as-said", "input": "x"}).error()["code"], "wrong_model_kind")
+
+        self.assertEqual(daemon.stop(), [])
+        daemon.start()
+        self.assertEqual(kinds(), {"chat-as-said": "generation", "loaded": "embedding", "asked": "embedding"})
+        # Another file by the same name is another model.
+        (daemon.models / "asked.gguf").unlink()
+        (daemon.models / "asked.gguf").write_bytes(model_file("models-test", "tiny-chat.gguf").read_bytes())
+        daemon.signal(signal.SIGHUP)
+        daemon.events(last_id=0).wait("config")
+        self.assertEqual(kinds()["asked"], "generation")
+        self.assertEqual(daemon.chat("asked", max_tokens=1).status, 200)
+
+    def test_an_inspection_and_a_load_by_name_tell_the_kind_too(self):
+        embed = model_file("models-test", "tiny-embed.gguf").read_bytes()
+        daemon = self.make(config="models: {}\n", worker=program("LLM_MANAGER_REAL_WORKER"))
+        for name in ("seen", "fetched"):
+            (daemon.models / f"{name}.gguf").write_bytes(embed)
+        daemon.start()
+        self.assertEqual(daemon.post("/api/v1/models/inspect", {"path": str(daemon.models / "seen.gguf")}).status, 200)
+        self.assertEqual(daemon.model("seen")["kind"], "embedding")
+        loaded = daemon.load("fetched")
+        self.assertEqual((loaded.status, loaded.json().get("kind")), (200, "embedding"), loaded)
+        self.assertEqual(daemon.post("/v1/embeddings", {"model": "fetched", "input": "x"}).status, 200)
+
     def test_who_asks_again_at_once_is_answered(self):
         """The engine's server closes its connection after each stream, and does not say so before."""
         daemon = self.tiny("tiny-chat")
