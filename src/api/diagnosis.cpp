@@ -9,6 +9,7 @@
 #include <fmt/ranges.h>
 
 #include "os/orphans.h"
+#include "os/process.h"
 
 namespace lm::api {
 namespace {
@@ -112,6 +113,25 @@ std::optional<Check> check_size(const Findings& found, const ModelView& view) {
   return std::nullopt;
 }
 
+// Who held what it kept may have ended since it was measured.
+Check check_stuck(const Findings& found, const UpstreamView& view) {
+  std::vector<std::string> ended;
+  for (const Holder& holder : view.holders) {
+    if (std::ranges::find(found.ended, holder.pid) != found.ended.end())
+      ended.push_back(fmt::format("{} ({})", holder.name, holder.pid));
+  }
+  Check check{"upstream " + view.upstream.id.str(), "problem", view.stuck->message,
+              fmt::format("end what holds it; llm-manager explain {} tells more", view.upstream.id.str())};
+  if (ended.empty()) return check;
+  check.message +=
+      fmt::format("; since then {} {} ended", fmt::join(ended, ", "), ended.size() == 1 ? "has" : "have");
+  if (ended.size() == view.holders.size()) {
+    check.status = "warning";
+    check.fix = "ask again: what it holds is measured anew within seconds";
+  }
+  return check;
+}
+
 }  // namespace
 
 std::string intrusion_text(const UpstreamView& view) {
@@ -126,9 +146,17 @@ Findings find_out(const runtime::Runtime& runtime) {
                  .host = {},
                  .engine = runtime.engine(),
                  .strays = {},
+                 .ended = {},
                  .upstream_troubles = runtime.upstream_troubles(),
                  .warnings = runtime.warnings()};
   if (auto host = probe::read_host_memory()) found.host = *std::move(host);
+  for (const UpstreamView& view : found.snapshot.upstreams) {
+    for (const Holder& holder : view.holders) {
+      const auto process = os::read_process_stat(holder.pid);
+      if (!process || process->state == 'Z' || process->name != holder.name)
+        found.ended.push_back(holder.pid);
+    }
+  }
   // In a container the daemon may be the first process itself.
   if (::getpid() == 1) return found;
   for (const os::ProcessIdentity& stray : os::find_strays(runtime.places().worker.filename().string()))
@@ -200,9 +228,7 @@ std::vector<Check> diagnose(const Findings& found) {
     const Upstream& upstream = view.upstream;
     const std::string name = "upstream " + upstream.id.str();
     if (view.stuck) {
-      checks.push_back(
-          {name, "problem", view.stuck->message,
-           fmt::format("end what holds it; llm-manager explain {} tells more", upstream.id.str())});
+      checks.push_back(check_stuck(found, view));
     } else if (view.intrudes) {
       checks.push_back({name, "warning", intrusion_text(view),
                         "find out who asks it directly, and have him ask LLM Manager instead"});

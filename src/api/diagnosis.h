@@ -25,6 +25,7 @@ struct Findings {
   std::optional<probe::HostMemory> host;  // empty: it could not be read
   std::string engine;                     // "0.5.0-… cpu"; empty: no worker has answered yet
   std::vector<int> strays;                // workers whose daemon is gone
+  std::vector<int> ended;                 // of those who held what an upstream kept
   std::vector<backend::Upstreams::Trouble> upstream_troubles;
   std::vector<std::string> warnings;  // about the configuration
 };

@@ -169,6 +169,27 @@ TEST(Diagnosis, AProviderThatNeverAnsweredIsNotOk) {
   EXPECT_THAT(check(found, "upstream box").message, HasSubstr("has not answered at http://box yet"));
 }
 
+TEST(Diagnosis, WhoHeldWhatAnUpstreamKeptMayHaveEnded) {
+  Findings found = healthy();
+  found.snapshot.upstreams = {upstream("ollama")};
+  UpstreamView& view = found.snapshot.upstreams[0];
+  view.stuck = Error{.code = ErrorCode::kResourceExhausted,
+                     .message = "ollama kept 300 MB; held by a (7) 200 MB, b (8) 100 MB",
+                     .reason = "upstream_not_released",
+                     .fields = {},
+                     .retry_after = {}};
+  view.holders = {{.pid = 7, .name = "a", .bytes = mib(200)}, {.pid = 8, .name = "b", .bytes = mib(100)}};
+  EXPECT_EQ(check(found, "upstream ollama").status, "problem");
+  EXPECT_EQ(check(found, "upstream ollama").message, view.stuck->message);
+  found.ended = {8};
+  EXPECT_EQ(check(found, "upstream ollama").status, "problem");
+  EXPECT_THAT(check(found, "upstream ollama").message, HasSubstr("; since then b (8) has ended"));
+  found.ended = {7, 8};
+  EXPECT_EQ(check(found, "upstream ollama").status, "warning");
+  EXPECT_THAT(check(found, "upstream ollama").message, HasSubstr("; since then a (7), b (8) have ended"));
+  EXPECT_THAT(check(found, "upstream ollama").fix, HasSubstr("measured anew"));
+}
+
 TEST(Diagnosis, AModelThatItsUpstreamCouldNotLoadIsAProblem) {
   Findings found = healthy();
   ModelView view;

@@ -100,16 +100,24 @@ void tell_wait(http::Exchange& exchange, int position, double wait_s) {
   exchange.add_header("X-Expected-Wait", fmt::format("{:.2f}", wait_s));
 }
 
-// The client's header fields that concern the engine: not its key, its cookies, or the page it comes from.
-http::Headers headers_for_worker(const http::Headers& from_client) {
-  http::Headers headers = http::end_to_end_headers(from_client);
-  for (const char* ours : {"Host", "Content-Length", "Authorization", "X-Api-Key", "Cookie", "Origin",
-                           "Referer", "Expect", "Accept-Encoding", "X-Priority", "X-Deadline-Ms"}) {
-    headers.erase(ours);
+// What was read as JSON is JSON, whatever the client called it: `curl -d` says that it is a form, and the
+// engine's HTTP library takes no form of that size. No other header field means anything to the engine.
+http::Headers headers_for_worker() {
+  return {{"Content-Type", "application/json"}};
+}
+
+// Of a client's header fields those that change the answer, and no other: keys, cookies, addresses and what a
+// proxy has added are nobody's business there (docs/upstreams.md).
+http::Headers headers_for_upstream(const http::Headers& from_client) {
+  constexpr std::string_view kPassedOn[] = {"Accept",         "User-Agent",        "OpenAI-Beta",
+                                            "Anthropic-Beta", "Anthropic-Version", "Idempotency-Key"};
+  http::Headers headers = headers_for_worker();
+  // What the connection's own fields name is not for whoever comes next.
+  for (const http::Header& field : http::end_to_end_headers(from_client)) {
+    if (std::ranges::any_of(
+            kPassedOn, [&](std::string_view one) { return http::equals_ignoring_case(one, field.name); }))
+      headers.add(field.name, field.value);
   }
-  // It was read as JSON, whatever the client called it: `curl -d` says that it is a form, and the engine's
-  // HTTP library takes no form of that size.
-  headers.set("Content-Type", "application/json");
   return headers;
 }
 
@@ -310,7 +318,7 @@ class Inference {
     if (!worker) co_return fail(ErrorCode::kUnavailable, "the worker is gone", "worker_died");
     http::ClientRequest forward{.method = http::Method::kPost,
                                 .target = std::string(endpoint_.path),
-                                .headers = headers_for_worker(exchange.request().headers),
+                                .headers = headers_for_worker(),
                                 .body = std::move(body),
                                 .interruption = std::make_shared<http::Interruption>(),
                                 // llama.cpp's server closes after each stream, without a word in its header:
@@ -424,11 +432,20 @@ class Inference {
   // What a server of others calls an answer has to be one: whole, and of the kind that was asked for.
   Task<Result<void>> pass_upstreams(http::Exchange& exchange, http::ClientResponse response,
                                     const runtime::Lease& lease, bool stream) {
+    // Nobody follows one: the key would go wherever it points to.
+    if (response.status() >= 300)
+      co_return fail(ErrorCode::kUnavailable,
+                     fmt::format("it points elsewhere ({}, to {}): correct its address in the configuration",
+                                 response.status(),
+                                 response.headers().get("Location").value_or("nowhere").substr(0, 200)),
+                     "bad_upstream");
     if (endpoint_.native) co_return co_await pass_back(exchange, std::move(response), lease);
-    const std::string type(response.headers().get("Content-Type").value_or("no type"));
+    const std::string type(response.headers().get("Content-Type").value_or(""));
     const bool events = type.starts_with("text/event-stream");
     if (events != stream || (!events && type.find("json") == std::string::npos))
-      co_return fail(ErrorCode::kUnavailable, fmt::format("what came is {}", type.substr(0, 60)),
+      co_return fail(ErrorCode::kUnavailable,
+                     type.empty() ? std::string("what came does not say what it is")
+                                  : fmt::format("what came is {}", type.substr(0, 60)),
                      "bad_upstream");
     if (events) {
       LastEvent last;
@@ -476,7 +493,7 @@ class Inference {
         .target = endpoint_.native
                       ? std::string(endpoint_.path)
                       : route->prefix + std::string(endpoint_.path.substr(std::string_view("/v1").size())),
-        .headers = headers_for_worker(exchange.request().headers),
+        .headers = headers_for_upstream(exchange.request().headers),
         .body = *std::move(body),
         .interruption = std::make_shared<http::Interruption>(),
         .repeatable = true};  // as a worker's: a llama-server may be behind it, too

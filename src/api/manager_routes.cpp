@@ -492,7 +492,7 @@ class Administration {
                {"stage", "fetching"},
                {"fraction", total > 0 ? static_cast<double>(pull->done.count()) / total : 0}};
     } else if (const auto* state = std::get_if<PublishState>(&happening.news);
-               state != nullptr && state->model == model) {
+               state != nullptr && state->model == model && state->state != InstanceState::kAbsent) {
       datum = {{"model", model.str()},
                {"state", to_string(published(state->state))},
                {"detail", to_string(state->state)},

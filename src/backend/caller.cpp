@@ -35,11 +35,13 @@ Task<Result<Answer>> Caller::get(std::string target, TimePoint by) const {
              by);
 }
 
-Task<Result<Answer>> Caller::post(std::string target, std::string json, TimePoint by) const {
+Task<Result<Answer>> Caller::post(std::string target, std::string json, TimePoint by,
+                                  std::shared_ptr<http::Interruption> interruption) const {
   http::ClientRequest request{.method = http::Method::kPost,
                               .target = std::move(target),
                               .headers = headers(),
-                              .body = std::move(json)};
+                              .body = std::move(json),
+                              .interruption = std::move(interruption)};
   if (!request.body.empty()) request.headers.set("Content-Type", "application/json");
   return ask(std::move(request), by);
 }

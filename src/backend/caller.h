@@ -36,7 +36,9 @@ class Caller {
   // left then. An answer of more than 16 MiB is kResourceExhausted "answer_too_large"; every status is an
   // answer. Errors: http::Client's.
   Task<Result<Answer>> get(std::string target, TimePoint by) const;
-  Task<Result<Answer>> post(std::string target, std::string json, TimePoint by) const;
+  // `interruption` may be null.
+  Task<Result<Answer>> post(std::string target, std::string json, TimePoint by,
+                            std::shared_ptr<http::Interruption> interruption = nullptr) const;
 
   // kUnavailable "bad_upstream": it answered that, and should not have. With the upstream's own words.
   Error unexpected(std::string_view method, std::string_view target, const Answer& answer) const;

@@ -220,7 +220,14 @@ class Command final : public UpstreamServer, public std::enable_shared_from_this
       if (changed) changed();
     };
     if (!socket_.empty()) LM_TRY_VOID(os::remove_file(socket_));
-    LM_TRY(life->process, os::Subprocess::spawn(executor_, std::move(spawn)));
+    auto process = os::Subprocess::spawn(executor_, std::move(spawn));
+    if (!process) {
+      // Its model is configured: what is not there is not the model.
+      return fail(ErrorCode::kUnavailable,
+                  fmt::format("the command {} cannot be started: {}", options_.name, process.error().message),
+                  "command_not_started");
+    }
+    life->process = *std::move(process);
     LM_TRY(life->record, os::RunRecord::write(options_.run_folder, life->process->identity(),
                                               "command " + options_.name, socket_));
     life_ = life;

@@ -42,8 +42,8 @@ struct CommandOptions {
 // only the client) has to be ended by the command itself, on its stop signal. Destruction kills it.
 //
 // load(): starts it where it does not run and waits until it is ready, within `limit` and start_limit.
-// kUnavailable "command_died" with its last words, kDeadlineExceeded "load_timeout" (it is ended then), and
-// what starting a program can end in. yield(): ends it. client() is null while it does not run.
+// kUnavailable "command_not_started", kUnavailable "command_died" with its last words, kDeadlineExceeded
+// "load_timeout" (it is ended then). yield(): ends it. client() is null while it does not run.
 // kInvalidArgument: no command, a base_url that is none, a socket's path that is too long.
 Result<std::shared_ptr<UpstreamServer>> make_command(boost::asio::any_io_executor executor,
                                                      CommandOptions options);

@@ -286,11 +286,15 @@ TEST_F(CommandServer, ConfiguredModelsAreOfferedBeforeItRuns) {
   EXPECT_THAT(look().models, SizeIs(2));
 }
 
+// Of the server, not of its model: that is configured.
 TEST_F(CommandServer, AProgramThatIsNotThereIsAnError) {
   CommandOptions options;
   options.command = {"/nowhere/vllm"};
   open(options);
-  EXPECT_EQ(load().error().code, ErrorCode::kNotFound);
+  const Error error = load().error();
+  EXPECT_EQ(error.code, ErrorCode::kUnavailable);
+  EXPECT_EQ(error.reason, "command_not_started");
+  EXPECT_THAT(error.message, HasSubstr("/nowhere/vllm"));
   EXPECT_THAT(records(), IsEmpty());
 }
 

@@ -66,7 +66,18 @@ class Ollama final : public UpstreamServer, public std::enable_shared_from_this<
     const bool embeds = known != kinds_.end() && known->second == ModelKind::kEmbedding;
     const std::string target = embeds ? "/api/embed" : "/api/generate";
     std::string body = embeds ? wire::encode_ollama_embed(model) : wire::encode_ollama_generate(model, false);
-    LM_CO_TRY(const Answer answer, co_await caller_.post(target, std::move(body), now() + limit));
+    const auto interruption = std::make_shared<http::Interruption>();
+    loading_.push_back(interruption);
+    const auto asked = co_await caller_.post(target, std::move(body), now() + limit, interruption);
+    // Taken out by yield().
+    const bool taken_back = std::erase(loading_, interruption) == 0;
+    if (!asked && taken_back) {
+      co_return fail(
+          ErrorCode::kCancelled,
+          fmt::format("{} was told to give its memory back while it loaded {}", upstream_.id.str(), model),
+          "load_given_up");
+    }
+    LM_CO_TRY(const Answer answer, asked);
     if (answer.status == 404) {
       co_return fail(ErrorCode::kNotFound, fmt::format("{} has no model {}", caller_.where(), model),
                      "model_not_found");
@@ -83,6 +94,8 @@ class Ollama final : public UpstreamServer, public std::enable_shared_from_this<
     const auto self = shared_from_this();
     if (!upstream_.shares_devices) co_return Result<void>();
     const TimePoint by = now() + limit;
+    // It gives up a load whose client has left.
+    for (const auto& load : std::exchange(loading_, {})) load->interrupt();
     struct Asked {
       TimePoint again;
       Duration pause = kAskAgain;
@@ -190,6 +203,7 @@ class Ollama final : public UpstreamServer, public std::enable_shared_from_this<
   OllamaOptions options_;
   std::optional<os::ListeningProcesses> processes_;
   std::map<std::string, ModelKind> kinds_;  // of its tags, as last listed
+  std::vector<std::shared_ptr<http::Interruption>> loading_;
 };
 
 }  // namespace

@@ -133,6 +133,21 @@ TEST_F(OllamaTest, ABusyModelIsWaitedFor) {
   EXPECT_THAT(answer->body, HasSubstr(R"("eval_count":60)"));
 }
 
+// Whoever asked for it does not want it any more.
+TEST_F(OllamaTest, ALoadUnderWayIsTakenBack) {
+  open({"--model", "slow,memory=8M,load=15"});
+  look();
+  std::optional<Result<void>> loaded;
+  boost::asio::co_spawn(io, server->load("slow:latest", 20s),
+                        [&](std::exception_ptr, Result<void> result) { loaded = std::move(result); });
+  const TimePoint patience = now() + 10s;
+  while (fake->confess().find("/api/generate") == std::string::npos) ASSERT_LT(now(), patience);
+  ASSERT_TRUE(yield());
+  ASSERT_TRUE(run_until(io, [&] { return loaded.has_value(); }, 5s));
+  ASSERT_FALSE(*loaded);
+  EXPECT_EQ(loaded->error().reason, "load_given_up");
+}
+
 // ---- liars
 
 TEST_F(OllamaTest, OneThatHangsInStopping) {

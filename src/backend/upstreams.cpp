@@ -92,8 +92,15 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
     Latch look_ended;  // the next one
     TimePoint used{}, looked{}, told{};
     bool was_told = false;
+    bool seen = false;  // a look has ended
     Duration pause{};
     int busy = 0;  // loads and evictions under way
+    struct Loading {
+      InstanceId instance;
+      Generation generation;
+      TimePoint told;
+    };
+    std::optional<Loading> loading;  // ordered last, and under way
 
     // As last seen.
     std::vector<Model> models;
@@ -189,11 +196,12 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
   Task<bool> look(std::shared_ptr<Impl> self, Watched* one) {
     auto sight = co_await one->server->look();
     if (stopped.is_open()) co_return false;
+    const bool first = !std::exchange(one->seen, true);
     const bool was_reachable = one->was_told && !one->problem;
     bool changed = !one->was_told;
     if (sight) {
       if (one->problem) log(fmt::format("{} at {} can be reached again", name(*one), one->description.url));
-      const bool models = one->problem.has_value() || one->models != sight->models;
+      const bool models = first || one->problem.has_value() || one->models != sight->models;
       one->problem.reset();
       one->keeps_claims = false;
       one->models = std::move(sight->models);
@@ -214,11 +222,17 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
       const bool is_other = one->problem != problem;
       if (is_other) log(problem.message);
       one->problem = std::move(problem);
-      if (is_other) listener.models_changed();
+      if (first || is_other) listener.models_changed();
       one->tells_residents = false;
       one->residents.clear();
       // Who does not answer still holds what it held; where nobody listens any more there is nobody.
       one->keeps_claims = !gone;
+    }
+    // Whoever answers while it loads is not silent, however long the load itself says nothing: a server of
+    // many gigabytes takes minutes to start.
+    if (one->loading && !one->problem && clock.now() >= one->loading->told + options.slow) {
+      one->loading->told = clock.now();
+      post(starting(*one->loading));
     }
     const DeviceBytes before = one->held;
     measure(*one);
@@ -364,9 +378,10 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
               std::string model) {
     const TimePoint began = clock.now();
     const Busy busy(*one);
-    post(LoadProgressed{
-        .instance = instance, .generation = generation, .stage = LoadStage::kStarting, .fraction = 0});
+    one->loading = {.instance = instance, .generation = generation, .told = began};
+    post(starting(*one->loading));
     const auto loaded = co_await one->server->load(std::move(model), options.load_limit);
+    if (one->loading && one->loading->generation == generation) one->loading.reset();
     if (!loaded) {
       look_at_once(*one);
       post(LoadFailed{instance, generation, loaded.error()});
@@ -387,6 +402,13 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
                        .took = took});
   }
 
+  static LoadProgressed starting(const Watched::Loading& load) {
+    return {.instance = load.instance,
+            .generation = load.generation,
+            .stage = LoadStage::kStarting,
+            .fraction = 0};
+  }
+
   Task<> load_also(std::shared_ptr<Impl> self, Watched* one, InstanceId instance, Generation generation,
                    Model model) {
     const Busy busy(*one);
@@ -398,6 +420,7 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
 
   Task<> evict(std::shared_ptr<Impl> self, Watched* one, EvictUpstream command) {
     const Busy busy(*one);
+    one->loading.reset();
     const auto yielded = co_await one->server->yield(command.limit);
     look_at_once(*one);
     // Where nobody listens any more there is nobody to ask; where its processes cannot be seen either, what
@@ -577,9 +600,30 @@ std::vector<Upstream> Upstreams::upstreams() const {
 std::vector<Upstreams::Trouble> Upstreams::troubles() const {
   std::vector<Trouble> found;
   for (const auto& one : impl_->all) {
-    if (one->problem) found.push_back({one->description, *one->problem, one->models.empty()});
+    if (!one->problem && one->seen) continue;
+    const Error error = one->problem.value_or(
+        Error{.code = ErrorCode::kUnavailable,
+              .message = fmt::format("{} has not answered at {} yet", Impl::name(*one), one->description.url),
+              .reason = "upstream_unreachable",
+              .fields = {{"upstream", one->description.id.str()}},
+              .retry_after = {}});
+    found.push_back({one->description, error, one->models.empty()});
   }
   return found;
+}
+
+bool Upstreams::all_seen() const {
+  return std::ranges::all_of(impl_->all, [](const auto& one) { return one->seen; });
+}
+
+void Upstreams::take_over(const Upstreams& former) {
+  for (const auto& one : impl_->all) {
+    const auto* before = former.impl_->find(one->description.id);
+    if (before == nullptr || before->description.family != one->description.family) continue;
+    if (before->server->configured() != one->server->configured()) continue;
+    one->models = before->models;
+    if (before->description == one->description) one->problem = before->problem;
+  }
 }
 
 std::shared_ptr<UpstreamServer> Upstreams::find(const UpstreamId& id) const {

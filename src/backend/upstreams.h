@@ -65,13 +65,19 @@ class Upstreams {
   // says.
   std::vector<Model> models() const;
   std::vector<Upstream> upstreams() const;
-  // Those that could not be reached when they were last looked at, and why.
+  // Those that could not be reached when they were last looked at, and why; also those of which nothing is
+  // known yet, since their first look has not ended.
   struct Trouble {
     Upstream upstream;
     Error error;
     bool offers_nothing = false;  // it was never reached, and the configuration names no model of it
   };
   std::vector<Trouble> troubles() const;
+  // Whether each was looked at, and is listed or told among the troubles by what was seen.
+  bool all_seen() const;
+  // What those before them offered is offered still, by name, until they were looked at themselves: a
+  // configuration that is read again leaves no moment without models. Called before watch().
+  void take_over(const Upstreams& former);
   // Null where there is none of that name.
   std::shared_ptr<UpstreamServer> find(const UpstreamId& id) const;
 

@@ -277,6 +277,47 @@ TEST_F(UpstreamsTest, WhatTheConfigurationNamesIsOfferedBeforeItWasReached) {
   EXPECT_FALSE(upstreams->troubles()[0].offers_nothing);
 }
 
+// Neither is it reached, nor can it not be.
+TEST_F(UpstreamsTest, OneThatNobodyHasLookedAtYetIsATrouble) {
+  lab = std::make_shared<ValueServer>(io.get_executor());
+  lab->hold_look = Latch(io.get_executor());
+  open({lab}, {.held = [this](const auto&) { return held; }, .devices = [this] { return devices; }});
+  ASSERT_TRUE(run_until(io, [this] { return lab->looking == 1; }));
+  EXPECT_FALSE(upstreams->all_seen());
+  ASSERT_THAT(upstreams->troubles(), SizeIs(1));
+  EXPECT_TRUE(upstreams->troubles()[0].offers_nothing);
+  EXPECT_EQ(upstreams->troubles()[0].error.message, "lab has not answered at http://lab:1 yet");
+  const int before = changes;
+  lab->hold_look.open();
+  await_event<UpstreamSeen>();
+  EXPECT_TRUE(upstreams->all_seen());
+  EXPECT_THAT(upstreams->troubles(), IsEmpty());
+  EXPECT_EQ(changes, before + 1) << "also where it offers nothing";
+}
+
+// The configuration was read again.
+TEST_F(UpstreamsTest, WhatTheOnesBeforeOfferedIsOfferedUntilTheyAreSeen) {
+  open_values();
+  Model model;
+  model.id = ModelId("lab/a");
+  model.remote = Remote{.upstream = kLab, .name = "a"};
+  lab->sight.models = {model};
+  look();
+  lab->down = refused("connect_failed");
+  look();
+  const auto after = [&](std::string url) {
+    auto server = std::make_shared<ValueServer>(io.get_executor());
+    server->upstream.url = std::move(url);
+    Upstreams next(io.get_executor(), clock, {server}, {}, {}, options);
+    next.take_over(*upstreams);
+    return next.models();
+  };
+  ASSERT_THAT(after("http://lab:1"), SizeIs(1));
+  EXPECT_TRUE(after("http://lab:1").front().problem);
+  ASSERT_THAT(after("http://other:1"), SizeIs(1));
+  EXPECT_FALSE(after("http://other:1").front().problem) << "it is not the one that could not be reached";
+}
+
 TEST_F(UpstreamsTest, OneThatDoesNotRunIsToldSo) {
   open_values();
   EXPECT_TRUE(await_event<UpstreamSeen>().runs);
@@ -358,6 +399,26 @@ TEST_F(UpstreamsTest, LoadsWithTheMeasuredMemory) {
   EXPECT_EQ(succeeded.context, 0);
   EXPECT_THAT(lab->loaded, ElementsAre("a"));
   await_seen([](const UpstreamSeen& seen) { return !seen.residents.empty(); });
+}
+
+// The arbiter gives up a load of which nothing was heard for some time.
+TEST_F(UpstreamsTest, OneThatAnswersWhileItLoadsIsHeardOf) {
+  open_values();
+  await_event<UpstreamSeen>();
+  lab->hold_load = Latch(io.get_executor());
+  Model model;
+  model.id = ModelId("lab/a");
+  model.remote = Remote{.upstream = kLab, .name = "a"};
+  upstreams->load(InstanceId(7), Generation(3), model);
+  EXPECT_EQ(await_event<LoadProgressed>(3).generation, Generation(3));
+  lab->down = refused("connect_failed");
+  await_seen([](const UpstreamSeen& seen) { return !seen.reachable; });
+  const std::size_t heard = all<LoadProgressed>().size();
+  for (int i = 0; i < 3; ++i) look();
+  EXPECT_EQ(all<LoadProgressed>().size(), heard) << "nobody hears of who does not answer";
+  lab->down.reset();
+  lab->hold_load.open();
+  await_event<LoadSucceeded>();
 }
 
 TEST_F(UpstreamsTest, FailedLoadsAreTold) {

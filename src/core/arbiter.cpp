@@ -221,9 +221,7 @@ void Arbiter::on(const LoadWanted& e) {
     seat->instance->last_used = now_;
     if (seat == entry || has_in_memory(*seat, *entry))
       return emit(FinishJob{e.job, std::nullopt, {.changed = false}});
-    decide(DecisionKind::kLoad, e.model,
-           fmt::format("{} loads it: {} chose it", told_as(*seat).str(), e.who));
-    emit(LoadAtUpstream{seat->instance->id, seat->instance->generation, e.model});
+    load_also(*seat, e.model, e.who);
   }
   if (seat->state() == InstanceState::kFailed) {
     // Somebody insists: the back-off is over, and what was only predicted is predicted anew.
@@ -295,7 +293,7 @@ void Arbiter::on(const UnloadWanted& e) {
       reject_waiters(*entry, held_error(*entry, *hold));
     } else if (entry->instance) {
       reject_waiters(*entry,
-                     unavailable(fmt::format("{} was {}; ask again to load it", entry->model.id.str(), why),
+                     unavailable(fmt::format("{} was {}; ask again to load it", told_as(*entry).str(), why),
                                  "model_unloaded", std::chrono::seconds(1)));
     }
     switch (entry->state()) {
@@ -477,8 +475,16 @@ void Arbiter::on(const LoadSucceeded& e) {
     result.switched = last_switch_;
     result.release = last_switch_->release;
   }
-  for (const Waiter& waiter : backlog_.take_jobs_and_pins(entry->model.id)) {
+  const auto served = entry->is_seat() ? backlog_.take_jobs_named(entry->model.id, instance.named)
+                                       : backlog_.take_jobs_and_pins(entry->model.id);
+  for (const Waiter& waiter : served) {
     if (waiter.kind == Waiter::Kind::kJob) emit(FinishJob{waiter.job, std::nullopt, result});
+  }
+  // Somebody chose another one of its upstream's models meanwhile: that is not there yet.
+  std::set<ModelId> others;
+  for (const Waiter& waiter : backlog_.of(entry->model.id)) {
+    if (waiter.kind == Waiter::Kind::kJob && others.insert(waiter.named).second)
+      load_also(*entry, waiter.named, waiter.who);
   }
 }
 
@@ -670,11 +676,12 @@ void Arbiter::on(const ModelsChanged& e) {
   for (auto& [id, entry] : entries_) {
     if (entry.listed) continue;
     const Error gone{.code = ErrorCode::kNotFound,
-                     .message = fmt::format("{} is no longer configured", id.str()),
+                     .message = fmt::format("{} is no longer configured", told_as(entry).str()),
                      .reason = "model_not_found",
                      .fields = {},
                      .retry_after = {}};
     reject_waiters(entry, gone);
+    if (entry.is_seat()) leave_server(entry);
     if (const Entry* seat = seat_of(entry); seat != nullptr && seat != &entry)
       reject(backlog_.take_named(seat->model.id, id), gone);
     if (entry.instance) entry.instance->outdated = true;

@@ -215,10 +215,13 @@ class Arbiter {
   std::optional<TimePoint> rivals_idle_since(const Entry& seat) const;
   bool is_chosen(const Entry& entry) const;
   void adopt(Entry& seat);
+  void send_back_given_up(Entry& seat);
   void note_release(Entry& entry, const ReleaseReport& report);
   std::string wanted_by(const Entry& entry) const;
   void let_go(Entry& seat);
+  void load_also(Entry& seat, const ModelId& model, const std::string& who);
   void list_seat(const Upstream& upstream);
+  void leave_server(Entry& seat);
   void part_families();
   void open_switch(Selection to, const ModelId& target, std::string who, int to_release = 0);
   void tell_switch(SwitchStage stage);

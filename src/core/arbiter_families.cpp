@@ -288,11 +288,49 @@ void Arbiter::on(const SwitchWanted& e) {
 
 void Arbiter::list_seat(const Upstream& upstream) {
   Entry& seat = entries_[seat_id(upstream.id)];
-  if (seat.upstream && *seat.upstream != upstream && seat.instance) seat.instance->outdated = true;
+  if (seat.upstream && *seat.upstream != upstream) leave_server(seat);
   seat.model.id = seat_id(upstream.id);
   seat.model.family = upstream.family;
   seat.upstream = upstream;
   seat.listed = true;
+}
+
+// Another server has its name from now on, or none. The one before it cannot be asked any more: what it holds
+// is a stranger's, its answers run on, and its models are nobody's selection.
+void Arbiter::leave_server(Entry& seat) {
+  if (is_charged(seat.state())) {
+    leave_switch(seat);
+    leave_choice(seat);
+    for (const auto& [device, bytes] : seat.instance->held) external_.add(device, bytes);
+    seat.instance->leases.clear();
+    seat.instance->cause = EndCause::kUnwanted;
+    decide(DecisionKind::kUnload, seat.model.id,
+           fmt::format("{} is no longer asked: what it holds counts as a stranger's", seat.upstream->url));
+    let_go(seat);
+  } else if (seat.state() == InstanceState::kFailed) {
+    forget(seat);
+  }
+  const bool others = std::ranges::any_of(entries_, [&](const auto& item) {
+    return contends(item.second) && item.second.model.family == seat.model.family &&
+           is_charged(item.second.state());
+  });
+  const auto is_its = [&](const ModelId& model) {
+    const Entry* entry = find(model);
+    return model == told_as(seat) ||
+           (entry != nullptr && entry->model.remote && entry->model.remote->upstream == seat.upstream->id);
+  };
+  for (Selection* selection : {&selected_, &selected_before_}) {
+    if (selection->remote || selection->family != seat.model.family || !is_its(selection->model)) continue;
+    selection->model = ModelId();
+    if (!others) *selection = {};
+  }
+  seat.residents.clear();
+  seat.reachable = false;
+  seat.runs = true;
+  seat.stuck.reset();
+  seat.given_up.reset();
+  seat.learned.reset();
+  seat.failures = seat.intrusions = 0;
 }
 
 void Arbiter::on(const UpstreamYielded& e) {
@@ -340,6 +378,7 @@ void Arbiter::on(const UpstreamSeen& e) {
       if (holds && !seat->stuck) {
         adopt(*seat);
         seat->instance->held = e.held;
+        send_back_given_up(*seat);
       }
       break;
     case InstanceState::kReady: {
@@ -364,6 +403,23 @@ void Arbiter::on(const UpstreamSeen& e) {
   }
 }
 
+// What it has in memory is only what nobody wanted any more before it was there: that is no choice of
+// anybody's.
+void Arbiter::send_back_given_up(Entry& seat) {
+  const auto given_up = std::exchange(seat.given_up, std::nullopt);
+  if (!given_up || now_ > given_up->until || is_chosen(seat)) return;
+  const Entry* model = find(given_up->model);
+  const bool only_that =
+      model != nullptr && model->model.remote &&
+      std::ranges::all_of(seat.residents, [&](const Resident& resident) {
+        return resident.kind != ModelKind::kGeneration || resident.name == model->model.remote->name;
+      });
+  if (!only_that) return;
+  begin_drain(seat, EndCause::kUnwanted,
+              fmt::format("its load of {} was given up before it ended", given_up->model.str()),
+              settings_.limits.drain_evict);
+}
+
 // It was seen to hold the devices: somebody asked it directly, or it was like that when we came.
 void Arbiter::adopt(Entry& seat) {
   LM_ASSERT(!seat.instance, "a seat is taken once");
@@ -382,6 +438,12 @@ void Arbiter::adopt(Entry& seat) {
   if (!seat.residents.empty() && !seat.stuck)
     decide(DecisionKind::kLoad, seat.model.id,
            fmt::format("{} has {} in memory", told_as(seat).str(), names_of(seat.residents)));
+}
+
+// One more model of an upstream that has the devices.
+void Arbiter::load_also(Entry& seat, const ModelId& model, const std::string& who) {
+  decide(DecisionKind::kLoad, model, fmt::format("{} loads it: {} chose it", told_as(seat).str(), who));
+  emit(LoadAtUpstream{seat.instance->id, seat.instance->generation, model});
 }
 
 // Others' models outlive us: a seat is left as it is.
@@ -413,6 +475,7 @@ void Arbiter::note_release(Entry& entry, const ReleaseReport& report) {
       entry.stuck.reset();
       entry.failures = 0;
     } else {
+      entry.holders = report.holders;
       std::string holders;
       for (const Holder& holder : report.holders)
         holders += fmt::format("{}{} ({}) {}", holders.empty() ? "" : ", ", holder.name, holder.pid,

@@ -509,6 +509,66 @@ TEST_F(Families, WhoInsistsHasAFailedLoadTriedAgainAndASuccessForgetsIt) {
   ASSERT_TRUE(served(ask("ollama_llama")));
 }
 
+// Three wait at the seat of an upstream that is asked for one model after the other.
+TEST_F(Families, WhoWaitsForAnotherModelOfAnUpstreamGetsThatOnesError) {
+  have_local();
+  world_.add_remote_model("ollama_tiny", "ollama", gib(1));
+  world_.configure();
+  UpstreamTruth& ollama = world_.upstream("ollama");
+  ollama.load_errors["ollama_llama"] =
+      Error{.code = ErrorCode::kUnavailable, .message = "llama is broken", .reason = "bad_upstream"};
+  ollama.load_errors["ollama_phi"] =
+      Error{.code = ErrorCode::kUnavailable, .message = "phi is broken", .reason = "bad_upstream"};
+  const RequestId first = ask("ollama_llama");
+  const RequestId second = ask("ollama_phi");
+  const RequestId third = ask("ollama_tiny");
+  const RequestId fourth = ask("ollama_llama");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.rejected(first); }));
+  EXPECT_TRUE(world_.rejected(fourth)) << "it waited for the same model";
+  EXPECT_FALSE(world_.rejected(second));
+  ASSERT_TRUE(served(third));
+  EXPECT_TRUE(world_.rejected(second));
+  for (const auto& [request, words] :
+       {std::pair(first, "llama"), std::pair(fourth, "llama"), std::pair(second, "phi")})
+    EXPECT_TRUE(world_.of(request).error->message.starts_with(std::string(words) + " is broken"))
+        << world_.of(request).error->message;
+  EXPECT_EQ(world_.snapshot().selected, ModelId("ollama_tiny"));
+}
+
+TEST_F(Families, AChoiceOfAnotherModelOfAnUpstreamThatLoadsOneIsLoadedToo) {
+  const JobId one = world_.choose("ollama_llama");
+  const JobId other = world_.choose("ollama_phi");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.of(one).done && world_.of(other).done; }));
+  EXPECT_FALSE(world_.of(one).error);
+  EXPECT_FALSE(world_.of(other).error);
+  const auto& residents = world_.upstream("ollama").residents;
+  EXPECT_TRUE(std::ranges::any_of(residents, [](const Resident& r) { return r.name == "ollama_phi"; }));
+  EXPECT_EQ(world_.snapshot().selected, ModelId("ollama_phi"));
+}
+
+// Ollama goes on loading what nobody waits for any more.
+TEST_F(Families, WhatWasCancelledWhileItLoadedIsNoChoice) {
+  have_local();
+  const RequestId left = ask("ollama_llama");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.upstream("ollama").loads == 1; }));
+  world_.run_for(ms(100));
+  world_.cancel(left);
+  world_.run_for(sec(5));
+  ASSERT_EQ(world_.snapshot().family, Family::kLocal);
+  const std::size_t told = world_.told<PublishSwitch>().size();
+  const int evictions = world_.upstream("ollama").evictions;
+  world_.intrude("ollama", "ollama_llama");
+  world_.run_for(sec(5));
+  EXPECT_EQ(world_.snapshot().family, Family::kLocal);
+  EXPECT_EQ(world_.told<PublishSwitch>().size(), told);
+  EXPECT_EQ(world_.upstream("ollama").evictions, evictions + 1);
+  EXPECT_TRUE(world_.upstream("ollama").held.empty());
+  // Whoever loads it there after that means it.
+  world_.intrude("ollama", "ollama_llama");
+  world_.run_for(sec(5));
+  EXPECT_EQ(world_.snapshot().family, Family::kOllama);
+}
+
 TEST_F(Families, AnUpstreamThatKeepsItsMemoryIsFoundOut) {
   ASSERT_TRUE(served(ask("ollama_llama")));
   world_.upstream("ollama").keeps_memory = true;
@@ -830,6 +890,40 @@ TEST_F(Families, BecomingExclusivePartsWhoIsTogether) {
   world_.configure();
   world_.run_for(sec(10));
   EXPECT_NE(world_.has_worker("qwen"), world_.snapshot().upstreams.back().instance.has_value());
+}
+
+// Another server than the one that holds the memory would be asked to give it back.
+TEST_F(Families, AnUpstreamThatMovesLeavesWhatItHeldToStrangers) {
+  ASSERT_TRUE(served(ask("ollama_llama")));
+  const RequestId running = ask("ollama_llama", 5);
+  world_.run_for(ms(10));
+  ASSERT_EQ(world_.fate(running), RequestFate::kGranted);
+  UpstreamTruth& ollama = world_.upstream("ollama");
+  world_.set_external("gpu", ollama.held.total());
+  ollama.held = {};
+  ollama.residents.clear();
+  ollama.upstream.url = "http://elsewhere";
+  std::erase_if(world_.models(), [](const Model& m) { return m.id.str() == "ollama_llama"; });
+  world_.configure();
+  EXPECT_EQ(world_.snapshot().selected, ModelId()) << "its model is gone";
+  EXPECT_EQ(world_.device_view("gpu").external, gib(5)) << "also before it is measured";
+  world_.measure();
+  const std::size_t told = world_.told<PublishSwitch>().size();
+  ASSERT_TRUE(served(ask("qwen")));
+  EXPECT_EQ(ollama.evictions, 0);
+  EXPECT_EQ(world_.told<PublishSwitch>().size(), told) << "nobody makes way";
+  ASSERT_TRUE(served(ask("ollama_phi")));
+  EXPECT_EQ(switches(SwitchStage::kDone).back().from, Family::kLocal);
+}
+
+TEST_F(Families, AnUpstreamThatMovesWhileItLoadsIsAskedAnew) {
+  have_local();
+  const RequestId r = ask("ollama_llama");
+  ASSERT_TRUE(world_.run_until_true([&] { return world_.upstream("ollama").loads == 1; }));
+  world_.upstream("ollama").upstream.url = "http://elsewhere";
+  world_.configure();
+  ASSERT_TRUE(served(r));
+  EXPECT_EQ(world_.upstream("ollama").loads, 2);
 }
 
 TEST_F(Families, AnUpstreamTakenOutOfTheConfigurationIsForgotten) {

@@ -86,6 +86,7 @@ void Arbiter::order_load(Entry& entry, const Need& need) {
   ModelId named = entry.model.id;
   if (entry.is_seat()) named = backlog_.of(entry.model.id).front().named;
   instance.named = named;
+  entry.given_up.reset();
   if (contends(entry)) {
     // Another family's change that it overtakes has not begun for it: what it began from is selected still.
     if (switch_ && !is_switching_to(entry)) close_switch(SwitchStage::kCancelled);
@@ -128,6 +129,8 @@ void Arbiter::give_up(Entry& entry, EndCause cause, std::string why) {
          instance.why);
   const bool had_order = entry.state() != InstanceState::kQueued;
   instance.drain_began = now_;
+  if (had_order && entry.is_seat())
+    entry.given_up = {.model = instance.named, .until = now_ + settings_.limits.load_silence};
   enter(entry, Trigger::kGivenUp);
   if (had_order) {
     stop(entry);
@@ -138,17 +141,22 @@ void Arbiter::give_up(Entry& entry, EndCause cause, std::string why) {
 }
 
 void Arbiter::fail_load(Entry& entry, Error error) {
-  if (entry.is_seat()) note_refusal(entry.instance->named, error);
-  error = fail_switch_to(entry, std::move(error));
   Instance& instance = *entry.instance;
+  if (entry.is_seat()) note_refusal(instance.named, error);
+  error = fail_switch_to(entry, std::move(error));
   instance.cause = EndCause::kLoadFailed;
   instance.why = error.message;
   instance.failure = error;
   instance.drain_began = now_;
-  ++entry.failures;
   decide(DecisionKind::kFail, entry.model.id, error.message, error.fields);
   enter(entry, Trigger::kLoadFailed);
-  reject_waiters(entry, error);
+  if (entry.is_seat()) {
+    // Of its upstream's other models it says nothing: whoever waits for those waits for the next load.
+    reject(backlog_.take_named(entry.model.id, instance.named), error);
+  } else {
+    ++entry.failures;
+    reject_waiters(entry, error);
+  }
   stop(entry);
 }
 
@@ -288,8 +296,9 @@ void Arbiter::reclaimed(Entry& entry) {
     return;
   }
   const Error failure = *instance.failure;
-  const bool again = !is_deterministic(failure);
-  const Duration wait = back_off(entry);
+  // What failed at a seat was one of its upstream's models, which has a back-off of its own.
+  const bool again = entry.is_seat() || !is_deterministic(failure);
+  const Duration wait = entry.is_seat() ? Duration() : back_off(entry);
   if (again) instance.retry_at = now_ + wait;
   enter(entry, Trigger::kReleasedAfterFailure);
   finish_unload_part(entry, &report);

@@ -190,7 +190,7 @@ Need Arbiter::room_ever() const {
 void Arbiter::refuse_for_room(Entry& entry, const Ledger& books, const Need& need, const Need& ever) {
   Error error{.code = ErrorCode::kFailedPrecondition,
               .message = fmt::format("{} has no place: residency.max_loaded models are pinned; unpin one",
-                                     entry.model.id.str()),
+                                     told_as(entry).str()),
               .reason = "all_pinned",
               .fields = {},
               .retry_after = {}};
@@ -199,7 +199,7 @@ void Arbiter::refuse_for_room(Entry& entry, const Ledger& books, const Need& nee
     if (bytes <= most) continue;
     error.code = ErrorCode::kResourceExhausted;
     error.reason = "insufficient_memory";
-    error.message = fmt::format("{} needs {} on {}, and at most {} can be made free", entry.model.id.str(),
+    error.message = fmt::format("{} needs {} on {}, and at most {} can be made free", told_as(entry).str(),
                                 to_string(bytes), device.str(), to_string(most));
     error.fields = {{"device", device.str()}, {"needed", bytes.count()}, {"free", most.count()}};
     break;

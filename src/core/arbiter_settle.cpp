@@ -39,7 +39,7 @@ void Arbiter::settle() {
 void Arbiter::expire_waiters() {
   for (const Waiter& waiter : backlog_.take_expired(now_)) {
     Error error{.code = ErrorCode::kDeadlineExceeded,
-                .message = fmt::format("{} did not become ready within {:.0f} s", waiter.model.str(),
+                .message = fmt::format("{} did not become ready within {:.0f} s", waiter.named.str(),
                                        seconds(now_ - waiter.waiting_since)),
                 .reason = "wait_expired",
                 .fields = {},

@@ -272,7 +272,9 @@ Snapshot Arbiter::snapshot(TimePoint now) const {
                                     .intrudes = is_intruder(entry) || now < entry.intruder_until,
                                     .residents = entry.residents,
                                     .instance = {},
-                                    .stuck = entry.stuck});
+                                    .stuck = entry.stuck,
+                                    .holders = {}});
+      if (entry.stuck) snapshot.upstreams.back().holders = entry.holders;
       if (entry.instance) snapshot.upstreams.back().instance = view_of(entry, now);
       continue;
     }

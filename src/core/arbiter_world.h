@@ -71,6 +71,7 @@ struct UpstreamTruth {
   bool runs = true;                // false: the process is gone; a load starts it
   std::string method = "process";  // "none": what it holds cannot be measured
   std::optional<Error> load_error;
+  std::map<std::string, Error> load_errors;  // of one of its models
   std::optional<Error> yield_error;
   int loads = 0, evictions = 0;
 };
@@ -556,6 +557,8 @@ class World {
     if (!u.answers) return;
     after(u.load_time, [this, c, &u, began = now_] {
       if (u.load_error) return tell(LoadFailed{c.instance, c.generation, *u.load_error});
+      if (const auto error = u.load_errors.find(c.model.str()); error != u.load_errors.end())
+        return tell(LoadFailed{c.instance, c.generation, error->second});
       u.runs = true;
       u.residents = {{.name = c.model.str(), .kind = ModelKind::kGeneration, .bytes = Bytes()}};
       u.held = truths_.at(c.model).bytes;

@@ -19,6 +19,13 @@ struct Hold {
   std::int64_t unix_ms = 0;
 };
 
+// A load of this model at an upstream that was given up while it ran: it may come to its end there all the
+// same.
+struct GivenUpLoad {
+  ModelId model;
+  TimePoint until;  // what is seen of it later was loaded by somebody
+};
+
 // All that is known of one configured model; or of what an upstream holds on our devices, which is loaded,
 // drained, evicted and measured like a model and is called its seat: requests for any of its models wait
 // there.
@@ -45,12 +52,14 @@ struct Entry {
   // ---- of a seat
   std::optional<Upstream> upstream;  // empty: a model
   std::vector<Resident> residents;   // what it says it has in memory
-  bool reachable = true;
+  bool reachable = false;            // as last seen, and not before
   bool runs = true;
-  std::optional<Error> stuck;  // it was told to give its memory back and did not
-  TimePoint stuck_until;       // not asked again before
-  int intrusions = 0;          // it loaded by itself what was not its turn: so often lately
-  TimePoint intruder_until;    // such a one is not sent away before
+  std::optional<Error> stuck;   // it was told to give its memory back and did not
+  std::vector<Holder> holders;  // of what it kept then
+  TimePoint stuck_until;        // not asked again before
+  std::optional<GivenUpLoad> given_up;
+  int intrusions = 0;        // it loaded by itself what was not its turn: so often lately
+  TimePoint intruder_until;  // such a one is not sent away before
 
   bool is_seat() const { return upstream.has_value(); }
   bool serves_generation() const {

@@ -65,6 +65,7 @@ struct UpstreamView {
   std::vector<Resident> residents;       // what it says it has in memory
   std::optional<InstanceView> instance;  // what it holds on our devices, while that is so
   std::optional<Error> stuck;            // it was told to give its memory back and did not
+  std::vector<Holder> holders;           // who held what it kept, when that was measured
 };
 
 struct Snapshot {

@@ -1,6 +1,7 @@
 #include "runtime/command_runner.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -190,7 +191,9 @@ void CommandRunner::on(const RecordDecision& c) {
   const bool is_told_otherwise = c.decision.kind == DecisionKind::kSwitch ||
                                  c.decision.kind == DecisionKind::kRelease ||
                                  c.decision.kind == DecisionKind::kLoad;
-  if (is_told_otherwise) {
+  // The error of a switch that failed is the reason of the decision that follows.
+  const bool was_told = !told_failure_.empty() && std::exchange(told_failure_, {}) == c.decision.why;
+  if (is_told_otherwise || was_told) {
     // The log of a switch has its own lines, the event stream and explain have these.
     log::debug("{}: {}", c.decision.model.str(), c.decision.why);
   } else if (c.decision.kind == DecisionKind::kFail || c.decision.kind == DecisionKind::kRefuse) {
@@ -271,6 +274,7 @@ void CommandRunner::on(const PublishSwitch& c) {
   const std::int64_t now_ms = unix_time_ms();
   seams_.records.switched(recorded.id, seams_.report_of(recorded, now_ms), now_ms, ended);
   log_lines(switch_lines(c.change, seams_.words()));
+  if (c.change.stage == SwitchStage::kFailed && c.change.error) told_failure_ = c.change.error->message;
   seams_.hub.publish(c.change);
 }
 

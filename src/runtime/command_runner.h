@@ -101,6 +101,7 @@ class CommandRunner {
   Latch shut_down_;
   std::map<InstanceId, ModelId> models_;
   WaitTimeline waits_;
+  std::string told_failure_;  // the last that a line of a switch has told
 };
 
 }  // namespace lm::runtime

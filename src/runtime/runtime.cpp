@@ -508,7 +508,7 @@ struct Runtime::Impl {
       log::warning("{}", warning);
       warnings.push_back(std::move(warning));
     }
-    if (upstreams) run(end_watch(std::move(upstreams)));
+    const auto former = std::move(upstreams);
     upstreams = std::make_shared<backend::Upstreams>(
         executor, clock, std::move(list.servers),
         backend::Upstreams::Listener{.post = [this](Event event) { hear(std::move(event)); },
@@ -517,6 +517,10 @@ struct Runtime::Impl {
         backend::Upstreams::Probes{
             .held = [this](const std::vector<os::ProcessIdentity>& processes) { return held_by(processes); },
             .devices = [this] { return sampler.read({}).devices; }});
+    if (former) {
+      upstreams->take_over(*former);
+      run(end_watch(former));
+    }
     run(upstreams->watch());
   }
 
@@ -528,7 +532,7 @@ struct Runtime::Impl {
     for (const auto& trouble : upstreams ? upstreams->troubles() : std::vector<backend::Upstreams::Trouble>())
       if (trouble.offers_nothing) unseen.push_back({trouble.upstream, trouble.error.message});
     AssignedRoles all = assign_roles(roles, loaded.config.roles, Catalog(models, roles, unseen),
-                                     /*upstreams_listed=*/upstreams != nullptr);
+                                     /*upstreams_listed=*/upstreams && upstreams->all_seen());
     for (const std::string& warning : all.warnings)
       if (std::ranges::find(role_warnings, warning) == role_warnings.end()) log::warning("{}", warning);
     role_warnings = std::move(all.warnings);
@@ -952,8 +956,10 @@ Result<ConfigReloaded> Runtime::reload() {
   if (before.rpc_servers != impl_->loaded.config.rpc_servers) impl_->run(impl_->look_again());
   std::ranges::move(impl_->told_changes(models_before), std::back_inserter(news.changes));
   const config::Config& now = impl_->loaded.config;
-  if (before.ollama != now.ollama || before.providers != now.providers || before.commands != now.commands)
+  if (before.ollama != now.ollama || before.providers != now.providers || before.commands != now.commands) {
     impl_->watch_upstreams(now);
+    impl_->list_models();  // one at another address holds nothing for us from now on, whenever it answers
+  }
   const config::State& state = impl_->loaded.config.state;
   impl_->keeper.change_budgets(state.memory, state.disk);
   impl_->checkpoints.change_idle(state.checkpoint_idle);

@@ -103,12 +103,26 @@ void StateKeeper::take_over(const std::filesystem::path& folder, bool in_memory)
   for (const auto& entry : std::filesystem::directory_iterator(folder, error)) found.push_back(entry.path());
   for (const std::filesystem::path& path : found) {
     if (path.extension() != ".state") continue;
+    const auto refuse = [&](std::string_view why) {
+      log::warning("a conversation that was saved before is dropped: {}", why);
+    };
     const auto text = os::read_file(path);
-    if (!text) continue;
+    if (!text) {
+      refuse(text.error().message);
+      continue;
+    }
     auto about = read_sidecar(*text, path);
-    if (!about) continue;
+    if (!about) {
+      refuse(about.error().message);
+      continue;
+    }
     const auto size = std::filesystem::file_size(about->state.file, error);
-    if (error || Bytes(static_cast<std::int64_t>(size)) != about->state.size) continue;
+    if (error || Bytes(static_cast<std::int64_t>(size)) != about->state.size) {
+      refuse(error ? fmt::format("{}: {}", about->state.file.string(), error.message())
+                   : fmt::format("{} has {} bytes, {} were saved", about->state.file.string(), size,
+                                 about->state.size.count()));
+      continue;
+    }
     // A daemon that was killed while it moved a state leaves two.
     if (std::ranges::any_of(kept_, [&](const auto& entry) {
           const StateSidecar& other = entry.second.about;

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -10,14 +11,18 @@
 #include <boost/asio/io_context.hpp>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 
 #include "os/file.h"
+#include "runtime/state_sidecar.h"
 
 namespace lm::runtime {
 namespace {
 
 using Occasion = backend::Conversations::Occasion;
 using std::filesystem::path;
+using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
 
@@ -266,6 +271,29 @@ TEST_F(StateKeeperTest, TheNextDaemonFindsThemAndNothingElse) {
   EXPECT_THAT(files("disk"), IsEmpty());
   EXPECT_EQ(told_, kib(100));
   EXPECT_THAT(keeper->restore(order("a")), SizeIs(1));
+}
+
+// Whoever finds a conversation read again can find out why.
+TEST_F(StateKeeperTest, WhatWasCutOrChangedMeanwhileIsDroppedWithALine) {
+  live(*open(Bytes(), mib(10)), "a", {100, 100, 100});
+  std::vector<path> slots = files("disk");
+  ASSERT_THAT(slots, SizeIs(6));
+  std::erase_if(slots, [](const path& file) { return file.extension() != ".slot"; });
+  std::filesystem::resize_file(slots.at(0), 10);
+  const path sidecar = sidecar_of(slots.at(1));
+  std::filesystem::resize_file(sidecar, std::filesystem::file_size(sidecar) - 5);
+  std::filesystem::remove(slots.at(2));
+  std::ostringstream lines;
+  const auto before = spdlog::default_logger();
+  spdlog::set_default_logger(
+      std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_st>(lines)));
+  const auto keeper = open(Bytes(), mib(10));
+  spdlog::set_default_logger(before);
+  EXPECT_THAT(keeper->restore(order("a")), IsEmpty());
+  EXPECT_THAT(files("disk"), IsEmpty());
+  EXPECT_THAT(lines.str(), HasSubstr(slots.at(0).string() + " has 10 bytes"));
+  EXPECT_THAT(lines.str(), HasSubstr(sidecar.string() + " was changed or cut"));
+  EXPECT_THAT(lines.str(), HasSubstr(slots.at(2).string() + ": No such file"));
 }
 
 TEST_F(StateKeeperTest, AtTheEndMemoryIsGivenBackAndTheDiskKeepsWhatItMay) {

@@ -67,12 +67,13 @@ class OnDemand(DaemonTest):
                            "response_format": {"type": "json_schema"}, "unheard_of": {"a": [1.50, 1e3]}})
         for path in ("/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses"):
             with self.subTest(path=path):
-                through = daemon.post(path, body, headers={"X-Kept": "yes", "Authorization": "Bearer secret"})
+                through = daemon.post(path, body, headers={"X-Other": "yes", "Authorization": "Bearer secret"})
                 worker = daemon.worker("alpha")
                 last = worker.last()
                 self.assertEqual(last["body"], body)
-                self.assertIn("X-Kept: yes", last["head"])
-                self.assertNotIn("secret", last["head"])
+                # Nothing of its header means anything to the engine.
+                self.assertEqual({line.split(":")[0].lower() for line in last["head"].splitlines()[1:]},
+                                 {"host", "content-type", "content-length"})
                 straight = worker.ask("POST", path, body)
                 self.assertEqual(through.body, straight.body)
                 self.assertEqual(through.headers["Content-Type"], "text/event-stream")

@@ -11,7 +11,7 @@ import unittest
 
 from daemon import (DaemonTest, InBackground, SANITIZED, Stream, alive, fake_model, held_bytes, program, said, status_of, wait_gone)
 from real_engine_test import model_file
-from upstreams import FakeOllama, LlamaRouter, children_of
+from upstreams import FakeOllama, LlamaRouter, children_of, free_port
 
 ROUNDS = int(os.environ.get("LLM_MANAGER_SWITCH_ROUNDS", 5 if SANITIZED else 20))
 QWEN, TINY = "qwen-a,memory=96M,family=qwen3,rate=2000,load=0.01", "tinyllama,memory=64M,rate=2000,load=0.01"
@@ -58,6 +58,13 @@ class SwitchingTest(DaemonTest):
 
     def listed_upstream(self, name):
         return next(u for u in self.daemon.get("/api/v1/upstreams").json()["upstreams"] if u["id"] == name)
+
+    def wait_reachable(self):
+        """It is looked at every second or so: no event tells of it."""
+        deadline = time.monotonic() + 60
+        while not self.listed_upstream("ollama")["reachable"]:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
 
     def lines(self, since=0):
         """What the log says to people, from the line `since` on: level and text."""
@@ -301,13 +308,6 @@ class NoSwitch(SwitchingTest):
         self.ok("ollama_qwen-a")
         self.assertFalse(alive(pid))
 
-    def wait_reachable(self):
-        """It is looked at every second or so: no event tells of it."""
-        deadline = time.monotonic() + 60
-        while not self.listed_upstream("ollama")["reachable"]:
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.05)
-
 
 class Elsewhere(SwitchingTest):
     def setUp(self):
@@ -361,6 +361,31 @@ class Elsewhere(SwitchingTest):
         self.assertFalse(self.switched("cloud/gpt:latest")["changed"])
 
 
+    def test_a_server_of_others_sees_of_a_client_what_inference_needs(self):
+        daemon = self.families(self.provider)
+        passed = {"Accept": "application/json", "User-Agent": "mine/1.0", "OpenAI-Beta": "assistants=v2",
+                  "Anthropic-Version": "2023-06-01", "anthropic-beta": "tools", "Idempotency-Key": "7"}
+        kept = {"api-key": "sk-1", "X-Secret": "2", "X-Real-IP": "10.0.0.3", "Via": "1.1 inner",
+                "Cookie": "a=b", "OpenAI-Organization": "org-3", "X-Stainless-Lang": "python",
+                "traceparent": "00-1-2-01", "Referer": "http://inner/"}
+        for model, server in (("cloud/gpt:latest", self.cloud), ("ollama_qwen-a", self.ollama)):
+            with self.subTest(model=model):
+                answer = daemon.chat(model, headers={**passed, **kept, "Content-Type": "text/plain"})
+                self.assertEqual(answer.status, 200, answer)
+                head = server.told()["heads"]["/v1/chat/completions"]
+                self.assertEqual({name: head.get(name) for name in passed}, passed)
+                self.assertEqual({name.lower() for name in head} - {name.lower() for name in passed},
+                                 {"host", "content-length", "content-type"})
+                self.assertEqual(head["Content-Type"], "application/json")
+
+    def test_a_redirection_is_not_followed_and_said(self):
+        daemon = self.families(self.provider)
+        self.cloud.lie(status=302, on=["/v1/chat/completions"])
+        answer = daemon.chat("cloud/gpt:latest")
+        self.assertEqual((answer.status, answer.error()["code"]), (503, "bad_upstream"), answer)
+        self.assertIn("it points elsewhere (302", answer.error()["message"])
+
+
 class Failure(SwitchingTest):
     def test_the_new_family_fails_and_the_old_is_chosen_again(self):
         daemon = self.families()
@@ -404,6 +429,58 @@ class Failure(SwitchingTest):
         self.assertTrue(texts[1].startswith("重新加载本地模型失败: "), texts)
         self.ok("qwen-a")
         self.assertEqual(self.selected()[:2], ("ollama", "ollama_qwen-a:latest"))
+
+    def test_a_program_that_is_not_there_is_not_a_model_that_is_not_there(self):
+        daemon = self.make({}, 'commands: {cmd: {command: ["/nowhere/vllm", "${port}"], models: [tiny]}}\n').start()
+        for answer in (daemon.post("/api/v1/switch", {"model": "cmd/tiny"}), daemon.chat("cmd/tiny")):
+            self.assertEqual((answer.status, answer.error()["code"]), (503, "command_not_started"), answer)
+            self.assertIn("/nowhere/vllm", answer.error()["message"])
+        self.assertEqual(daemon.model("cmd/tiny")["state"], "failed")
+
+    def test_what_failed_is_said_once(self):
+        self.families()
+        self.ok("llm")
+        self.ollama.lie(status=500, on=["/api/generate"])
+        self.switch("ollama_qwen-a")
+        self.assertEqual([level for level, text in self.lines() if "could not load qwen-a" in text], ["ERROR"])
+
+    def test_a_load_that_was_cancelled_is_no_choice(self):
+        self.ollama = self.upstream(FakeOllama(QWEN.replace("load=0.01", "load=5")))
+        daemon = self.daemon = self.make({"alpha": fake_model(memory_mb=80)}, MODELS.replace(
+            ", embedding: {{model_path: my-embed}}", "").format(ollama=self.ollama.url)).start()
+        self.log = daemon.events()
+        self.ok("llm")
+        stream = daemon.chat_stream("qwen-a")
+        self.log.wait("switch", stage="loading")
+        stream.close()
+        self.log.wait("switch", stage="cancelled")
+        deadline = time.monotonic() + 30
+        while not (told := self.ollama.told())["loads"] or told["ps"]:  # it goes on loading, then it is told to go
+            self.assertLess(time.monotonic(), deadline, told)
+            time.sleep(0.05)
+        self.assertEqual(self.selected()[0], "local")
+        self.ok("llm")
+        self.log.sync()
+        self.assertEqual([s for s in self.switches("done") if s["to"] == "ollama"], [])
+
+    def test_an_ollama_that_has_moved_is_not_asked_for_the_memory_of_the_one_before(self):
+        daemon = self.families()
+        self.ok("qwen-a")
+        held = self.ollama.held()
+        self.assertGreater(held, 64 << 20)
+        other = FakeOllama(TINY)
+        other.port = free_port()  # where nobody listens yet
+        daemon.config.write_text(daemon.config.read_text().replace(self.ollama.url, other.url))
+        mark = self.log.mark()
+        daemon.signal(signal.SIGHUP)
+        self.log.wait("config", since=mark)
+        self.ok("llm")
+        self.assertEqual(self.selected()[:2], ("local", "llm"))
+        self.assertEqual(self.ollama.held(), held, "it is somebody else's now")
+        self.upstream(other)
+        self.wait_reachable()
+        self.ok("tinyllama")
+        self.assertEqual(self.selected()[0], "ollama")
 
     def test_a_command_that_dies_is_started_again_however_many_ask(self):
         tiny = model_file("models-test", "tiny-chat.gguf")

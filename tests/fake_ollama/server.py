@@ -118,6 +118,7 @@ class Asked(http.server.BaseHTTPRequestHandler):
     house = None
     version = "0.33.0"
     log = []
+    heads = {}  # of the last request on each path
 
     def log_message(self, *arguments):
         pass
@@ -180,6 +181,7 @@ class Asked(http.server.BaseHTTPRequestHandler):
         if path == "/_test":
             return self.test()
         self.log.append([self.command, path, self.body[:2000]])
+        self.heads[path] = dict(self.headers.items())
         try:
             if self.lie(path):
                 return None
@@ -239,7 +241,7 @@ class Asked(http.server.BaseHTTPRequestHandler):
             self.house.set_liar(json.loads(self.body).get("liar", {}))
         house = self.house
         self.native({"pid": os.getpid(), "children": house.children(), "loads": house.loads, "unloads": house.unloads,
-                     "revivals": house.revivals, "requests": self.log, "ps": house.shown(), "liar": house.liar})
+                     "revivals": house.revivals, "requests": self.log, "heads": self.heads, "ps": house.shown(), "liar": house.liar})
         if self.command == "DELETE":
             self.log.clear()
 
