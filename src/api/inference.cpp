@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "api/answer_so_far.h"
+#include "api/conversation_routes.h"
 #include "api/error_shape.h"
 #include "api/event_relay.h"
 #include "api/model_name.h"
@@ -42,8 +43,10 @@ struct Endpoint {
   bool only_workers = false;  // only ours know it
 };
 
+constexpr std::string_view kChat = "/v1/chat/completions";
+
 constexpr Endpoint kEndpoints[] = {
-    {"/v1/chat/completions", "messages", ModelKind::kGeneration, AnswerSoFar::Shape::kChat,
+    {kChat, "messages", ModelKind::kGeneration, AnswerSoFar::Shape::kChat,
      "/v1/chat/completions/input_tokens"},
     {"/v1/completions", "prompt", ModelKind::kGeneration, AnswerSoFar::Shape::kCompletion},
     {"/v1/embeddings", "input", ModelKind::kEmbedding},
@@ -103,8 +106,9 @@ void tell_wait(http::Exchange& exchange, int position, double wait_s) {
 // The client's header fields that concern the engine: not its key, its cookies, or the page it comes from.
 http::Headers headers_for_worker(const http::Headers& from_client) {
   http::Headers headers = http::end_to_end_headers(from_client);
-  for (const char* ours : {"Host", "Content-Length", "Authorization", "X-Api-Key", "Cookie", "Origin",
-                           "Referer", "Expect", "Accept-Encoding", "X-Priority", "X-Deadline-Ms"}) {
+  for (const char* ours :
+       {"Host", "Content-Length", "Authorization", "X-Api-Key", "Cookie", "Origin", "Referer", "Expect",
+        "Accept-Encoding", "X-Priority", "X-Deadline-Ms", "X-Conversation"}) {
     headers.erase(ours);
   }
   // It was read as JSON, whatever the client called it: `curl -d` says that it is a form, and the engine's
@@ -500,9 +504,13 @@ class Inference {
 
 }  // namespace
 
-void add_inference_routes(http::Router& router, runtime::Runtime& runtime) {
-  for (const Endpoint& endpoint : kEndpoints)
-    router.add(http::Method::kPost, endpoint.path, inference_at(runtime, endpoint.path));
+void add_inference_routes(http::Router& router, runtime::Runtime& runtime,
+                          runtime::TranscriptKeeper& transcripts) {
+  for (const Endpoint& endpoint : kEndpoints) {
+    http::RouteFunction run = inference_at(runtime, endpoint.path);
+    if (endpoint.path == kChat) run = kept_chat(std::move(run), runtime, transcripts);
+    router.add(http::Method::kPost, endpoint.path, std::move(run));
+  }
 }
 
 http::RouteFunction inference_at(runtime::Runtime& runtime, std::string_view path) {
