@@ -74,6 +74,12 @@ struct Draft {
   PullsOptions pulls;
   RemoveOptions remove;
   PullChildOptions pull_child;
+  ConversationsOptions conversations;
+  ConversationShowOptions conversation_show;
+  ConversationExportOptions conversation_export;
+  ConversationRemoveOptions conversation_remove;
+  ConversationRenameOptions conversation_rename;
+  std::vector<std::string> title_words;
   SimulateOptions simulate;
   SimulateTexts simulate_texts;
   bool synthetic = false;
@@ -241,7 +247,10 @@ class Declaration {
     sub->footer("Example:\n  " + example + "\n");
     sub->get_formatter()->column_width(34);
     common(*sub);
-    sub->parse_complete_callback([this, take = std::move(take)] { draft_.take = take; });
+    // A command of a command is complete before its parent, and is the one that was meant.
+    sub->parse_complete_callback([this, take = std::move(take)] {
+      if (!draft_.take) draft_.take = take;
+    });
     return *sub;
   }
 
@@ -279,6 +288,54 @@ class Declaration {
                "The model, and the texts; - reads a text a line from standard input")
         ->type_name("[MODEL] TEXT|-")
         ->required();
+    conversations();
+  }
+
+  void conversations() {
+    auto& all =
+        command(app_, "conversations", kGroupTalk, "Conversations that are kept: list, show, search them",
+                "llm-manager conversations\n"
+                "  llm-manager conversations list --search 模型 --user ada",
+                [this]() -> Result<Command> { return draft_.conversations; });
+    const auto one = [](CLI::App& app, std::string& into) {
+      positional(app, "id", into, "A conversation, as llm-manager conversations shows it")
+          ->type_name("ID")
+          ->required();
+    };
+    auto& list = command(all, "list", "Commands", "Those that were changed last, or have the words",
+                         "llm-manager conversations list --search \"river Paris\"",
+                         [this]() -> Result<Command> { return draft_.conversations; });
+    list.add_option("--user", draft_.conversations.user, "Only this user's")->type_name("NAME");
+    list.add_option("--channel", draft_.conversations.channel, "Only this channel's")->type_name("NAME");
+    list.add_option("--search", draft_.conversations.search, "Only those with all these words")
+        ->type_name("WORDS");
+    list.add_option("-n,--limit", draft_.conversations.limit, "How many (20)")
+        ->type_name("N")
+        ->check(CLI::Range(1, 200).description(""));
+    auto& show = command(all, "show", "Commands", "What was said in one",
+                         "llm-manager conversations show c0123456789abcdef01234567",
+                         [this]() -> Result<Command> { return draft_.conversation_show; });
+    one(show, draft_.conversation_show.id);
+    auto& written = command(all, "export", "Commands", "One as Markdown or JSON, on standard output",
+                            "llm-manager conversations export c0123456789abcdef01234567 > talk.md",
+                            [this]() -> Result<Command> { return draft_.conversation_export; });
+    one(written, draft_.conversation_export.id);
+    written.add_option("--format", draft_.conversation_export.format, "md (the default) or json")
+        ->type_name("FORMAT")
+        ->check(CLI::IsMember({"md", "json"}).description(""));
+    auto& remove = command(all, "rm", "Commands", "Remove conversations for good",
+                           "llm-manager conversations rm c0123456789abcdef01234567",
+                           [this]() -> Result<Command> { return draft_.conversation_remove; });
+    positional(remove, "id", draft_.conversation_remove.ids, "Which")->type_name("ID")->required();
+    auto& rename = command(all, "rename", "Commands", "Give one another title",
+                           "llm-manager conversations rename c0123456789abcdef01234567 Trip to Kyoto",
+                           [this]() -> Result<Command> {
+                             ConversationRenameOptions options = draft_.conversation_rename;
+                             options.title = fmt::format("{}", fmt::join(draft_.title_words, " "));
+                             return options;
+                           });
+    one(rename, draft_.conversation_rename.id);
+    positional(rename, "title", draft_.title_words, "Its new title")->type_name("TITLE")->required();
   }
 
   void models() {

@@ -123,6 +123,24 @@ struct PullChildOptions {  // hidden: what the daemon starts for each pull; the 
   std::filesystem::path folder;
   bool discard = false;
 };
+struct ConversationsOptions {         // list them
+  std::string user, channel, search;  // empty: all
+  int limit = 20;
+};
+struct ConversationShowOptions {
+  std::string id;
+};
+struct ConversationExportOptions {
+  std::string id;
+  std::string format = "md";
+};
+struct ConversationRemoveOptions {
+  std::vector<std::string> ids;
+};
+struct ConversationRenameOptions {
+  std::string id;
+  std::string title;
+};
 struct VersionOptions {};
 
 using Command =
@@ -130,7 +148,9 @@ using Command =
                  ChatOptions, EmbedOptions, InspectOptions, PlanOptions, ExplainOptions, EventsOptions,
                  TopOptions, DoctorOptions, LogsOptions, ConfigExampleOptions, ConfigCheckOptions,
                  CompletionOptions, ModelNamesOptions, ReplayOptions, SimulateOptions, PullOptions,
-                 PullsOptions, RemoveOptions, PullChildOptions, VersionOptions>;
+                 PullsOptions, RemoveOptions, PullChildOptions, ConversationsOptions, ConversationShowOptions,
+                 ConversationExportOptions, ConversationRemoveOptions, ConversationRenameOptions,
+                 VersionOptions>;
 
 struct Arguments {
   Command command;

@@ -174,6 +174,34 @@ TEST(Arguments, LogsExplainConfigCompletion) {
   parsed<VersionOptions>({"--version"});
 }
 
+TEST(Arguments, Conversations) {
+  EXPECT_EQ(parsed<ConversationsOptions>({"conversations"}).limit, 20);
+  const auto list = parsed<ConversationsOptions>(
+      {"conversations", "list", "--user", "ada", "--channel", "#tea", "--search", "模型 x", "-n", "5"});
+  EXPECT_EQ(list.user, "ada");
+  EXPECT_EQ(list.channel, "#tea");
+  EXPECT_EQ(list.search, "模型 x");
+  EXPECT_EQ(list.limit, 5);
+  EXPECT_EQ(parsed<ConversationShowOptions>({"conversations", "show", "c1"}).id, "c1");
+  EXPECT_EQ(parsed<ConversationExportOptions>({"conversations", "export", "c1"}).format, "md");
+  EXPECT_EQ(parsed<ConversationExportOptions>({"conversations", "export", "c1", "--format", "json"}).format,
+            "json");
+  EXPECT_THAT(parsed<ConversationRemoveOptions>({"conversations", "rm", "c1", "c2"}).ids,
+              ElementsAre("c1", "c2"));
+  const auto rename =
+      parsed<ConversationRenameOptions>({"conversations", "rename", "c1", "Trip", "to", "list"});
+  EXPECT_EQ(rename.id, "c1");
+  EXPECT_EQ(rename.title, "Trip to list");
+  for (const auto& wrong :
+       std::vector<std::vector<std::string>>{{"conversations", "show"},
+                                             {"conversations", "rm"},
+                                             {"conversations", "rename", "c1"},
+                                             {"conversations", "read", "c1"},
+                                             {"conversations", "list", "-n", "0"},
+                                             {"conversations", "export", "c1", "--format", "x"}})
+    EXPECT_EQ(refused(wrong).code, ExitCode::kUsage);
+}
+
 TEST(Arguments, Simulate) {
   const auto options = parsed<SimulateOptions>(
       {"simulate", "--trace",      "day.csv", "--models",  "m.yaml",   "--memory", "24GB",
@@ -246,8 +274,8 @@ TEST(Arguments, EveryCommandHasHelpWithAnExampleAndJson) {
   for (const CommandShape& command : command_shapes()) {
     if (command.name == "config") continue;
     std::vector<std::string> line;
-    if (command.name.starts_with("config "))
-      line = {"config", command.name.substr(7), "--help"};
+    if (const auto space = command.name.find(' '); space != std::string::npos)
+      line = {command.name.substr(0, space), command.name.substr(space + 1), "--help"};
     else
       line = {command.name, "--help"};
     const Usage usage = refused(line);
@@ -358,6 +386,8 @@ TEST(BashCompletion, OffersCommandsModelsOptionsAndWords) {
   EXPECT_EQ(bash_offers({"llm-manager", "chat", "--model", "b"}), "beta");
   EXPECT_EQ(bash_offers({"llm-manager", "completion", "f"}), "fish");
   EXPECT_EQ(bash_offers({"llm-manager", "config", "ch"}), "check");
+  EXPECT_EQ(bash_offers({"llm-manager", "conversations", "re"}), "rename");
+  EXPECT_EQ(bash_offers({"llm-manager", "conversations", "list", "--se"}), "--search");
   EXPECT_THAT(bash_offers({"llm-manager", "chat", "--system", ""}), IsEmpty());
 }
 

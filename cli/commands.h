@@ -59,6 +59,12 @@ ExitCode run(Context& context, const PullOptions& options);
 ExitCode run(Context& context, const PullsOptions& options);
 ExitCode run(Context& context, const RemoveOptions& options);
 ExitCode run(Context& context, const PullChildOptions& options);
+// conversations_command.cpp
+ExitCode run(Context& context, const ConversationsOptions& options);
+ExitCode run(Context& context, const ConversationShowOptions& options);
+ExitCode run(Context& context, const ConversationExportOptions& options);
+ExitCode run(Context& context, const ConversationRemoveOptions& options);
+ExitCode run(Context& context, const ConversationRenameOptions& options);
 // replay_command.cpp
 ExitCode run(Context& context, const ReplayOptions& options);
 // simulate_command.cpp

@@ -31,6 +31,17 @@ std::vector<const CommandShape*> top(const std::vector<CommandShape>& commands) 
   return out;
 }
 
+// Those that have children, for a shell's pattern: "config|conversations".
+std::string parents_of(const std::vector<CommandShape>& commands) {
+  std::string parents;
+  for (const CommandShape* command : top(commands)) {
+    const bool has_children =
+        std::ranges::any_of(commands, [&](const auto& c) { return c.name.starts_with(command->name + " "); });
+    if (has_children) parents += (parents.empty() ? "" : "|") + command->name;
+  }
+  return parents;
+}
+
 std::vector<std::string> option_names(const CommandShape& command, Option::Value value, bool any) {
   std::vector<std::string> names;
   for (const Option& option : command.options) {
@@ -81,12 +92,6 @@ std::string bash(const std::vector<CommandShape>& commands) {
   std::string cases;
   for (const CommandShape* command : top(commands)) names += (names.empty() ? "" : " ") + command->name;
   for (const CommandShape& command : commands) cases += bash_case(command);
-  std::string parents;
-  for (const CommandShape* command : top(commands)) {
-    const bool has_children =
-        std::ranges::any_of(commands, [&](const auto& c) { return c.name.starts_with(command->name + " "); });
-    if (has_children) parents += (parents.empty() ? "" : "|") + command->name;
-  }
   return fmt::format(R"bash(# bash completion of llm-manager, printed by: llm-manager completion bash
 __llm_manager_models() {{
   llm-manager __models 2>/dev/null
@@ -134,7 +139,7 @@ __llm_manager_replies() {{
 }}
 complete -F __llm_manager llm-manager
 )bash",
-                     parents, cases, single_quoted(names + " --help --version"));
+                     parents_of(commands), cases, single_quoted(names + " --help --version"));
 }
 
 // In zsh's specifications a colon and brackets mean something.
@@ -223,8 +228,8 @@ _llm_manager() {{
     return
   fi
   command=${{words[2]}}
-  if [[ $command == config && $CURRENT -gt 3 ]]; then
-    command="config ${{words[3]}}"
+  if [[ $command == ({2}) && $CURRENT -gt 3 ]]; then
+    command="$command ${{words[3]}}"
     shift words
     (( CURRENT-- ))
   fi
@@ -239,7 +244,7 @@ else
   compdef _llm_manager llm-manager
 fi
 )zsh",
-                     names, cases);
+                     names, cases, parents_of(commands));
 }
 
 std::string fish(const std::vector<CommandShape>& commands) {

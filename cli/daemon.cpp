@@ -155,6 +155,22 @@ Outcome<std::string> Daemon::post(std::string target, const boost::json::object&
              patience);
 }
 
+Outcome<std::string> Daemon::patch(std::string target, const boost::json::object& body) {
+  return ask({.method = http::Method::kPatch,
+              .target = std::move(target),
+              .headers = {{"Accept", "application/json"}, {"Content-Type", "application/json"}},
+              .body = boost::json::serialize(body)},
+             Patience::kShort);
+}
+
+Outcome<std::string> Daemon::remove(std::string target) {
+  return ask({.method = http::Method::kDelete,
+              .target = std::move(target),
+              .headers = {{"Accept", "application/json"}},
+              .body = {}},
+             Patience::kShort);
+}
+
 Outcome<void> Daemon::stream(http::ClientRequest request, Streaming streaming) {
   auto answer = run(std::move(request), timeouts_of(Patience::kEndless), std::move(streaming));
   if (!answer) return std::unexpected(failure_of_network(answer.error(), address()));

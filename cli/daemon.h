@@ -35,6 +35,8 @@ class Daemon {
   Outcome<std::string> get(std::string target, Patience patience = Patience::kShort);
   Outcome<std::string> post(std::string target, const boost::json::object& body,
                             Patience patience = Patience::kShort);
+  Outcome<std::string> patch(std::string target, const boost::json::object& body);
+  Outcome<std::string> remove(std::string target);
 
   struct Streaming {
     // Return false to have enough: the connection is closed, and the call returns well.

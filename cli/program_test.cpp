@@ -75,6 +75,8 @@ class FakeDaemon {
     const auto play = [this](http::Exchange& exchange) { return serve(exchange); };
     router.add(http::Method::kGet, "/{path...}", play);
     router.add(http::Method::kPost, "/{path...}", play);
+    router.add(http::Method::kPatch, "/{path...}", play);
+    router.add(http::Method::kDelete, "/{path...}", play);
     server_ = std::make_unique<TestServer>(std::move(router), std::move(options));
   }
 
@@ -821,6 +823,53 @@ TEST(Program, WrongUsageIsCodeTwoAndAnObjectWithJson) {
   const auto object = parse_json(json.out);
   ASSERT_TRUE(object.has_value()) << json.out;
   EXPECT_EQ(text_of(*member_of(*object, "error"), "code"), "usage");
+}
+
+TEST(Program, ConversationsAreListedSearchedAndChanged) {
+  FakeDaemon daemon;
+  const std::string path = "/api/v1/conversations";
+  const std::string one = R"({"id":"c1","title":"Rivers","user":"ada","channel":"#tea","created_ms":1,)"
+                          R"("updated_ms":1700000000000,"message_count":2,"bytes":9})";
+  daemon.answer(path, R"({"conversations":[)" + one + R"(],"next":null})");
+  Ran list = ran(daemon, {"conversations"});
+  EXPECT_EQ(list.code, 0) << list.err;
+  EXPECT_THAT(list.out, HasSubstr("c1"));
+  EXPECT_THAT(list.out, HasSubstr("Rivers"));
+  EXPECT_EQ(daemon.last().target, path + "?limit=20");
+  ran(daemon, {"conversations", "list", "--search", "模型 a&b", "--user", "ada", "-n", "3"});
+  EXPECT_EQ(daemon.last().target, path + "?limit=3&user=ada&q=%E6%A8%A1%E5%9E%8B%20a%26b");
+  daemon.answer(path, R"({"conversations":[],"next":null})");
+  EXPECT_THAT(ran(daemon, {"conversations"}).out, HasSubstr("X-Conversation"));
+
+  daemon.answer(
+      path + "/c1/export",
+      R"({"id":"c1","title":"Rivers","messages":[)"
+      R"({"id":1,"role":"user","content":"Name one.","model":"m","at_ms":1700000000000,"complete":true},)"
+      R"({"id":2,"role":"assistant","content":"The\u001b[2J Rh","model":"tiny","at_ms":1700000000000,)"
+      R"("complete":false}]})");
+  const Ran shown = ran(daemon, {"conversations", "show", "c1"});
+  EXPECT_EQ(shown.code, 0) << shown.err;
+  EXPECT_THAT(shown.out, HasSubstr("Name one.\n"));
+  EXPECT_THAT(shown.out, HasSubstr("tiny "));
+  EXPECT_THAT(shown.out, HasSubstr("broken off\nThe�[2J Rh\n")) << "what is in it steers no terminal";
+  EXPECT_THAT(ran(daemon, {"conversations", "export", "c1"}).out, HasSubstr("\"messages\""));
+  EXPECT_EQ(daemon.last().target, path + "/c1/export?format=md");
+  ran(daemon, {"conversations", "export", "c1", "--json"});
+  EXPECT_EQ(daemon.last().target, path + "/c1/export?format=json");
+
+  daemon.answer(path + "/c1", one);
+  EXPECT_EQ(ran(daemon, {"conversations", "rename", "c1", "Long", "rivers"}).out,
+            "c1 is called Rivers now\n");
+  EXPECT_EQ(daemon.last().method, "PATCH");
+  EXPECT_EQ(daemon.last().body, R"({"title":"Long rivers"})");
+  EXPECT_EQ(ran(daemon, {"conversations", "rm", "c1"}).out, "c1 is removed\n");
+  EXPECT_EQ(daemon.last().method, "DELETE");
+  daemon.answer(path + "/c9",
+                R"({"error":{"message":"no conversation c9","type":"not_found_error",)"
+                R"("code":"conversation_not_found","param":null}})",
+                404);
+  EXPECT_EQ(ran(daemon, {"conversations", "rm", "c9", "c1"}).code, 4);
+  EXPECT_EQ(daemon.last().target, path + "/c9") << "what comes behind it is not touched";
 }
 
 }  // namespace

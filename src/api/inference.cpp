@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "api/answer_so_far.h"
+#include "api/conversation_routes.h"
 #include "api/error_shape.h"
 #include "api/event_relay.h"
 #include "api/model_name.h"
@@ -42,8 +43,10 @@ struct Endpoint {
   bool only_workers = false;  // only ours know it
 };
 
+constexpr std::string_view kChat = "/v1/chat/completions";
+
 constexpr Endpoint kEndpoints[] = {
-    {"/v1/chat/completions", "messages", ModelKind::kGeneration, AnswerSoFar::Shape::kChat,
+    {kChat, "messages", ModelKind::kGeneration, AnswerSoFar::Shape::kChat,
      "/v1/chat/completions/input_tokens"},
     {"/v1/completions", "prompt", ModelKind::kGeneration, AnswerSoFar::Shape::kCompletion},
     {"/v1/embeddings", "input", ModelKind::kEmbedding},
@@ -523,9 +526,13 @@ class Inference {
 
 }  // namespace
 
-void add_inference_routes(http::Router& router, runtime::Runtime& runtime) {
-  for (const Endpoint& endpoint : kEndpoints)
-    router.add(http::Method::kPost, endpoint.path, inference_at(runtime, endpoint.path));
+void add_inference_routes(http::Router& router, runtime::Runtime& runtime,
+                          runtime::TranscriptKeeper& transcripts) {
+  for (const Endpoint& endpoint : kEndpoints) {
+    http::RouteFunction run = inference_at(runtime, endpoint.path);
+    if (endpoint.path == kChat) run = kept_chat(std::move(run), runtime, transcripts);
+    router.add(http::Method::kPost, endpoint.path, std::move(run));
+  }
 }
 
 http::RouteFunction inference_at(runtime::Runtime& runtime, std::string_view path) {

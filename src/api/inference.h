@@ -7,12 +7,14 @@
 #include "domain/model.h"
 #include "http/router.h"
 #include "runtime/runtime.h"
+#include "runtime/transcript_keeper.h"
 
 namespace lm::api {
 
 // /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/rerank, /v1/responses, /v1/messages, …
-// `runtime` must outlive the router.
-void add_inference_routes(http::Router& router, runtime::Runtime& runtime);
+// `runtime` and `transcripts`, which keeps chats that ask for it, must outlive the router.
+void add_inference_routes(http::Router& router, runtime::Runtime& runtime,
+                          runtime::TranscriptKeeper& transcripts);
 
 // The way of a request from its body to the end of its answer, for routes of other APIs that have made its
 // body into the one that `path` takes: one of the above, or Ollama's own /api/chat, /api/generate, /api/embed

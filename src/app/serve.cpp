@@ -9,6 +9,7 @@
 #include <boost/asio/io_context.hpp>
 #include <fmt/format.h>
 
+#include "api/conversation_routes.h"
 #include "api/error_shape.h"
 #include "api/front_door.h"
 #include "api/inference.h"
@@ -17,6 +18,7 @@
 #include "app/dashboard.h"
 #include "app/next_steps.h"
 #include "app/version.h"
+#include "base/clock.h"
 #include "base/latch.h"
 #include "base/log.h"
 #include "config/sources.h"
@@ -26,6 +28,7 @@
 #include "os/program_text.h"
 #include "os/signals.h"
 #include "runtime/runtime.h"
+#include "runtime/transcript_keeper.h"
 
 namespace lm::app {
 namespace {
@@ -38,6 +41,9 @@ constexpr int kMostPrivate = 1000;
 
 // How long running answers may go on after SIGTERM; a second signal ends them at once.
 constexpr Duration kDrain = std::chrono::seconds(10);
+
+// And how long the disk may take for what of them is kept.
+constexpr Duration kKeeping = std::chrono::seconds(2);
 
 struct Address {
   std::string host;
@@ -156,6 +162,7 @@ class Daemon {
         address_(std::move(address)),
         signals_(executor),
         socket_(places.run / "daemon.sock"),
+        transcripts_({.executor = executor, .unix_ms = unix_time_ms}, places.data),
         runtime_(executor, clock_, std::move(places), std::move(config),
                  [this] { return reread_configuration(); }) {}
 
@@ -188,10 +195,11 @@ class Daemon {
     const config::Config& config = runtime_.config().config;
     http::Router router;
     api::add_front_door(router, dashboard());
-    api::add_inference_routes(router, runtime_);
+    api::add_inference_routes(router, runtime_, transcripts_);
     api::add_manager_routes(router, runtime_, facts_);
     api::add_ollama_routes(router, runtime_, facts_);
     api::add_pull_routes(router, runtime_);
+    api::add_conversation_routes(router, transcripts_);
     api::add_status_routes(router, runtime_, facts_);
     server_.emplace(executor_, std::move(router), server_options(config));
     LM_TRY(const std::string listening, listen());
@@ -257,6 +265,7 @@ class Daemon {
                    [no_more_signals](std::exception_ptr) mutable { no_more_signals.open(); });
     co_await runtime_.stop(orphaned_ ? Duration() : kDrain);
     co_await server_->stop(orphaned_ ? Duration() : std::chrono::seconds(1));
+    co_await transcripts_.close(kKeeping);
     signals_.close();
     co_await no_more_signals.wait(std::chrono::seconds(1));
   }
@@ -276,6 +285,7 @@ class Daemon {
   os::SignalEvents signals_;
   std::filesystem::path socket_;  // of a private daemon
   bool orphaned_ = false;
+  runtime::TranscriptKeeper transcripts_;
   runtime::Runtime runtime_;
   api::DaemonFacts facts_{.version = std::string(version()),
                           .listening = {},

@@ -63,13 +63,13 @@ bool is_corrupt(const Error& error) {
 
 }  // namespace
 
-Result<Database::Opened> Database::open(const std::filesystem::path& folder) {
+Result<Database::Opened> Database::open(const std::filesystem::path& folder, const Layout& layout) {
   LM_TRY_VOID(os::make_private_folders(folder));
-  const std::filesystem::path path = folder / "state.db";
+  const std::filesystem::path path = folder / layout.file;
   Opened opened;
   for (bool moved = false;; moved = true) {
     LM_TRY_VOID(make_file(path));
-    opened.database.reset(new Database(path));
+    opened.database.reset(new Database(path, layout));
     Result<void> ready = opened.database->connect(false);
     if (ready) ready = opened.database->check();
     if (ready) ready = opened.database->migrate();
@@ -78,29 +78,29 @@ Result<Database::Opened> Database::open(const std::filesystem::path& folder) {
     opened.database.reset();
     LM_TRY(const std::filesystem::path aside, move_aside(path));
     opened.warnings.push_back(
-        fmt::format("{} was damaged ({}); it lies in {} now and a fresh one was begun: learned sizes, holds "
-                    "and the decision log start anew",
-                    path.string(), ready.error().message, aside.string()));
+        fmt::format("{} was damaged ({}); it lies in {} now and a fresh one was begun: {}", path.string(),
+                    ready.error().message, aside.string(), layout.lost));
   }
   std::error_code ignored;
   std::filesystem::remove(damage_mark(path), ignored);
   return opened;
 }
 
-Result<std::unique_ptr<Database>> Database::open_read_only(const std::filesystem::path& folder) {
-  const std::filesystem::path path = folder / "state.db";
+Result<std::unique_ptr<Database>> Database::open_read_only(const std::filesystem::path& folder,
+                                                           const Layout& layout) {
+  const std::filesystem::path path = folder / layout.file;
   std::error_code error;
   if (!std::filesystem::exists(path, error)) {
     return fail(ErrorCode::kNotFound,
                 fmt::format("{} is not there: no daemon has run with this folder", path.string()));
   }
-  std::unique_ptr<Database> database(new Database(path));
+  std::unique_ptr<Database> database(new Database(path, layout));
   LM_TRY_VOID(database->connect(true));
   LM_TRY(const std::int64_t version, database->schema_version());
-  if (version != static_cast<std::int64_t>(schema_steps().size())) {
+  if (version != static_cast<std::int64_t>(layout.steps.size())) {
     return fail(
         ErrorCode::kFailedPrecondition,
-        fmt::format("{} has schema {}, this version reads {}", path.string(), version, schema_steps().size()),
+        fmt::format("{} has schema {}, this version reads {}", path.string(), version, layout.steps.size()),
         "other_schema");
   }
   return database;
@@ -147,7 +147,7 @@ Result<std::int64_t> Database::schema_version() {
 }
 
 Result<void> Database::migrate() {
-  const auto steps = schema_steps();
+  const auto steps = layout_.steps;
   LM_TRY(const std::int64_t version, schema_version());
   if (version > static_cast<std::int64_t>(steps.size())) {
     return fail(Error{

@@ -1,6 +1,7 @@
-// The daemon's SQLite file, FOLDER/state.db: what it remembers over restarts, never what is true now. Owned
-// by main; used on one thread. A write is typically done in well under a millisecond: it survives the end of
-// the process at any moment, and a power cut costs the last moments at most, never the file.
+// A SQLite file of the daemon, FOLDER/state.db or another by its Layout: what it remembers over restarts,
+// never what is true now. Owned by whoever opens it; used on one thread. A write is typically done in well
+// under a millisecond: it survives the end of the process at any moment, and a power cut costs the last
+// moments at most, never the file.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "store/schema.h"
 #include "store/statement.h"
 
 struct sqlite3;
@@ -27,12 +29,13 @@ class Database {
   };
 
   // Makes the folder (0700) and the file (0600) where they are missing and brings the schema up to date. A
-  // damaged file is moved to state.db.corrupt-TIME with a warning, and a fresh one begun. Written by a newer
+  // damaged file is moved to FILE.corrupt-TIME with a warning, and a fresh one begun. Written by a newer
   // version: kFailedPrecondition, reason "newer_schema".
-  static Result<Opened> open(const std::filesystem::path& folder);
+  static Result<Opened> open(const std::filesystem::path& folder, const Layout& layout = state_layout());
 
   // For looking on while a daemon writes; every write fails. Not there: kNotFound.
-  static Result<std::unique_ptr<Database>> open_read_only(const std::filesystem::path& folder);
+  static Result<std::unique_ptr<Database>> open_read_only(const std::filesystem::path& folder,
+                                                          const Layout& layout = state_layout());
 
   Database(const Database&) = delete;
   Database& operator=(const Database&) = delete;
@@ -56,7 +59,7 @@ class Database {
   friend class Statement;
   friend class Transaction;
 
-  explicit Database(std::filesystem::path path) : path_(std::move(path)) {}
+  Database(std::filesystem::path path, const Layout& layout) : path_(std::move(path)), layout_(layout) {}
 
   Result<void> connect(bool read_only);
   Result<void> check();
@@ -72,6 +75,7 @@ class Database {
   };
 
   std::filesystem::path path_;
+  const Layout& layout_;
   sqlite3* handle_ = nullptr;
   std::map<std::string, Cached, std::less<>> statements_;
   bool damaged_ = false;

@@ -83,7 +83,7 @@ DecisionRecord decision(std::int64_t at, std::string model, std::string kind = "
 TEST_F(Store, IsPrivateAndHasTheNewestSchema) {
   ::umask(0);
   open();
-  EXPECT_EQ(number("PRAGMA user_version"), static_cast<std::int64_t>(schema_steps().size()));
+  EXPECT_EQ(number("PRAGMA user_version"), static_cast<std::int64_t>(state_layout().steps.size()));
   EXPECT_EQ(number("PRAGMA foreign_keys"), 1);
   EXPECT_EQ(number("PRAGMA synchronous"), 1);
   Desired(*database_).hold({.model = ModelId("m"), .who = "w", .since_ms = 1}).value();

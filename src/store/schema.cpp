@@ -5,7 +5,7 @@
 namespace lm::store {
 namespace {
 
-constexpr std::array kSteps = {
+constexpr std::array kStateSteps = {
     // 0 → 1
     R"sql(
 CREATE TABLE footprints (
@@ -92,10 +92,57 @@ CREATE TABLE kinds (
 )sql",
 };
 
+constexpr std::array kConversationSteps = {
+    // 0 → 1. The index holds no text of its own: what is in it must be taken out before the text goes.
+    R"sql(
+CREATE TABLE conversations (
+  number INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  title TEXT NOT NULL,
+  user TEXT NOT NULL,
+  channel TEXT NOT NULL,
+  client TEXT NOT NULL,
+  created_ms INTEGER NOT NULL,
+  updated_ms INTEGER NOT NULL,
+  turn INTEGER NOT NULL,
+  messages INTEGER NOT NULL,
+  bytes INTEGER NOT NULL
+) STRICT;
+CREATE INDEX conversations_by_turn ON conversations (turn);
+CREATE INDEX conversations_by_user ON conversations (user, turn);
+CREATE TABLE messages (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  conversation INTEGER NOT NULL REFERENCES conversations(number) ON DELETE CASCADE,
+  role TEXT NOT NULL,
+  text TEXT NOT NULL,
+  model TEXT NOT NULL,
+  at_ms INTEGER NOT NULL,
+  complete INTEGER NOT NULL,
+  findable INTEGER NOT NULL
+) STRICT;
+CREATE INDEX messages_by_conversation ON messages (conversation, id);
+CREATE INDEX messages_to_be_found ON messages (id) WHERE findable = 0;
+CREATE VIRTUAL TABLE message_index USING fts5 (
+  text, content = 'messages', content_rowid = 'id', tokenize = 'trigram');
+)sql",
+};
+
 }  // namespace
 
-std::span<const char* const> schema_steps() {
-  return kSteps;
+const Layout& state_layout() {
+  static constexpr Layout kLayout{.file = "state.db",
+                                  .steps = kStateSteps,
+                                  .lost = "learned sizes, holds and the decision log start anew"};
+  return kLayout;
+}
+
+const Layout& conversation_layout() {
+  static constexpr Layout kLayout{.file = "conversations.db",
+                                  .steps = kConversationSteps,
+                                  .lost =
+                                      "kept conversations start anew; what can be read of the old ones is "
+                                      "in there"};
+  return kLayout;
 }
 
 }  // namespace lm::store
