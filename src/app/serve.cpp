@@ -15,6 +15,7 @@
 #include "api/inference.h"
 #include "api/manager_routes.h"
 #include "api/ollama_routes.h"
+#include "api/socketio_door.h"
 #include "app/dashboard.h"
 #include "app/next_steps.h"
 #include "app/version.h"
@@ -201,7 +202,10 @@ class Daemon {
     api::add_pull_routes(router, runtime_);
     api::add_conversation_routes(router, transcripts_);
     api::add_status_routes(router, runtime_, facts_);
-    server_.emplace(executor_, std::move(router), server_options(config));
+    http::ServerOptions options = server_options(config);
+    socketio_.emplace(executor_, clock_, runtime_, options);
+    socketio_->add_routes(router);
+    server_.emplace(executor_, std::move(router), std::move(options));
     LM_TRY(const std::string listening, listen());
     facts_.listening = {listening};
     facts_.started_at = clock_.now();
@@ -264,6 +268,7 @@ class Daemon {
     asio::co_spawn(executor_, hear_impatience(),
                    [no_more_signals](std::exception_ptr) mutable { no_more_signals.open(); });
     co_await runtime_.stop(orphaned_ ? Duration() : kDrain);
+    co_await socketio_->stop();
     co_await server_->stop(orphaned_ ? Duration() : std::chrono::seconds(1));
     co_await transcripts_.close(kKeeping);
     signals_.close();
@@ -291,6 +296,7 @@ class Daemon {
                           .listening = {},
                           .started_at = {},
                           .has_dashboard = !dashboard().empty()};
+  std::optional<api::SocketIoDoor> socketio_;
   std::optional<http::Server> server_;
   std::optional<os::Lifeline> lifeline_;
 };

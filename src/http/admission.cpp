@@ -95,6 +95,12 @@ const Admission::Key* Admission::find(std::string_view text) const {
   return best;
 }
 
+std::optional<Admission::Holder> Admission::holder_of(std::string_view text) const {
+  const Key* key = text.empty() ? nullptr : find(text);
+  if (key == nullptr) return std::nullopt;
+  return Holder{.principal = key->principal, .client = key->client};
+}
+
 bool Admission::is_our_host(std::string_view host_and_port) const {
   const std::string_view host = split_host(host_and_port).host;
   return is_loopback_host(host) ||

@@ -55,6 +55,12 @@ class Admission {
 
   // Refuses foreign hosts and pages: 403, reason "foreign_host" or "foreign_origin".
   std::expected<Visitor, Refusal> identify(const Request& request) const;
+  // Whose key this is, for those that come otherwise than in a request's header; empty where it is nobody's.
+  struct Holder {
+    Principal principal = Principal::kNone;
+    std::string client;
+  };
+  std::optional<Holder> holder_of(std::string_view key) const;
   // nullopt where the visitor has the rights; else 401 "missing_key" or "wrong_key", or 403 "admin_only".
   static std::optional<Refusal> demand(const Visitor& visitor, Principal needed);
 

@@ -26,6 +26,8 @@ class RawStream {
   // after `silence`.
   Task<Result<std::size_t>> read(std::span<char> into, Duration silence);
   Task<Result<void>> write(std::string_view bytes);
+  // Cuts the connection: whoever waits for it is told that it was lost.
+  void close();
 
  private:
   friend class SessionExchange;

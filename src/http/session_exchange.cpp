@@ -50,6 +50,10 @@ Task<Result<void>> RawStream::write(std::string_view bytes) {
   return session_->socket_->write({bytes}, session_->core_->limits.write_silence);
 }
 
+void RawStream::close() {
+  session_->socket_->close();
+}
+
 SessionExchange::SessionExchange(Session& session, Request request)
     : Exchange(std::move(request)), session_(session) {}
 
