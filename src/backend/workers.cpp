@@ -575,7 +575,8 @@ struct Workers::Impl : std::enable_shared_from_this<Workers::Impl> {
       if (!read) {
         if (read.error().code == ErrorCode::kDeadlineExceeded)
           co_return crashed(
-              fmt::format("did not come to an end within {:.0f} s", seconds(options.inspect_limit)));
+              fmt::format("did not come to an end within {:.0f} s{}", seconds(options.inspect_limit),
+                          step == wire::InspectionStep::kTemplate ? ", in its chat template" : ""));
         const auto status = co_await worker->process->stop(std::chrono::milliseconds(200));
         co_return fail(unanswered(path, step, status));
       }

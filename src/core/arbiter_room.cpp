@@ -201,6 +201,11 @@ void Arbiter::refuse_for_room(Entry& entry, const Ledger& books, const Need& nee
     error.reason = "insufficient_memory";
     error.message = fmt::format("{} needs {} on {}, and at most {} can be made free", told_as(entry).str(),
                                 to_string(bytes), device.str(), to_string(most));
+    // What was measured once may have been a bad day; only another load tells.
+    if (!entry.is_seat() && entry.instance->footprint->source == FootprintSource::kMeasured)
+      error.message += fmt::format(
+          "; so it was measured: llm-manager load --force {} tries all the same, and measures anew",
+          entry.model.id.str());
     error.fields = {{"device", device.str()}, {"needed", bytes.count()}, {"free", most.count()}};
     break;
   }

@@ -4,7 +4,9 @@ and the daemon neither dies nor grows.
 LLM_MANAGER_HOSTILE=N: how many files (default 60). LLM_MANAGER_HOSTILE_SEED repeats a run.
 """
 import os
+import pathlib
 import random
+import re
 import signal
 import struct
 import time
@@ -16,9 +18,10 @@ from real_engine_test import RealEngine, model_file
 
 COUNT = int(os.environ.get("LLM_MANAGER_HOSTILE", "60"))
 SEED = int(os.environ.get("LLM_MANAGER_HOSTILE_SEED", time.time_ns() % 1_000_000))
-# A template that never ends takes a second of the processor, which is two of the clock beside one other busy process; where
-# sanitizers run, others do too.
+# A template that never ends takes a second of the processor. Where others want the processors too, that is more by the clock:
+# what the kernel says that somebody waited for one does not count, up to a point.
 LIMIT_S = 4 if SANITIZED else 2
+LONGEST_S = 15
 TYPED = {"invalid_artifact", "unsupported_model", "insufficient_memory", "io_error", "invalid_options",
          "missing_parts"}
 HUGE = (0xFFFFFFFFFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 1 << 62, 1 << 40, 1 << 32, 0xFFFFFFFF, 0x80000000, 1 << 24)
@@ -32,9 +35,22 @@ TEMPLATES = (ENDLESS, GREEDY, "{% for i in range(1000000000) %}x{% endfor %}", "
 BASES = ("tiny-chat", "tiny-embed", "tiny-rerank")
 
 
+def stalled():
+    """For how long any process has had to wait for a processor, in seconds since some past; always 0 where the kernel does not
+    count it."""
+    try:
+        text = pathlib.Path("/proc/pressure/cpu").read_text()
+    except OSError:
+        return 0
+    return int(re.search(r"^some .*total=(\d+)", text, re.M)[1]) / 1e6
+
+
 def timed(call):
-    began = time.monotonic()
-    return call(), time.monotonic() - began
+    """The answer, how long it took by the clock, and for how much of that the machine is no excuse."""
+    began, before = time.monotonic(), stalled()
+    answer = call()
+    took = time.monotonic() - began
+    return answer, took, took - min(took, stalled() - before)
 
 
 class Mutator:
@@ -228,13 +244,10 @@ class Hostile(RealEngine):
                 if name in listed:
                     calls.append(("load", lambda: daemon.load(name)))
                 for what, call in calls:
-                    answer, took = timed(call)
-                    if LIMIT_S <= took < 3 * LIMIT_S and what == "inspect":
-                        # Another program may have had the processors: once more. Not so a load, which is remembered to have
-                        # failed, and then fails at once.
-                        answer, took = timed(call)
-                    slowest = max(slowest, (took, f"{what} of {name}, {way}"))
-                    self.assertLess(took, LIMIT_S, f"{what}: {answer}")
+                    answer, took, its_own = timed(call)
+                    slowest = max(slowest, (took, f"{what} of {name}, {way}, {took - its_own:.2f} s of it on a busy machine"))
+                    self.assertLess(its_own, LIMIT_S, f"{what} in {took:.2f} s: {answer}")
+                    self.assertLess(took, LONGEST_S, f"{what}: {answer}")
                     if answer.status == 200:
                         if what == "load":
                             ended["loaded"] += 1
@@ -267,17 +280,19 @@ class Hostile(RealEngine):
         for base in BASES:
             for name in [f"{base}-{number}" for number in range(len(TEMPLATES))] + [f"{base}-tool"]:
                 with self.subTest(name):
-                    answer, took = timed(lambda: daemon.load(name))
-                    self.assertLess(took, 3 * LIMIT_S, answer)  # it is inspected first
+                    answer, _, its_own = timed(lambda: daemon.load(name))
+                    self.assertLess(its_own, 3 * LIMIT_S, answer)  # it is inspected first
                     if answer.status == 200:
                         self.assertEqual(daemon.unload(name).status, 200)
                     else:
                         self.assertIn(answer.error()["code"], TYPED, answer)
-            for name, said in ((f"{base}-0", "did not end within"), (f"{base}-1", ""), (f"{base}-tool", "did not end within")):
+            # By its processor time; by the clock, where others have the processors for ten seconds.
+            late = "did not (end|come to an end) within"
+            for name, said in ((f"{base}-0", late), (f"{base}-1", "."), (f"{base}-tool", late)):
                 answer = daemon.post("/api/v1/models/inspect", {"path": str(daemon.models / f"{name}.gguf")})
                 self.assertEqual(answer.error()["code"], "invalid_artifact")
                 self.assertIn("chat template", answer.error()["message"])
-                self.assertIn(said, answer.error()["message"])
+                self.assertRegex(answer.error()["message"], said)
         self.assertEqual(daemon.chat("tiny-chat", max_tokens=2).status, 200)
 
     def test_a_file_that_is_padded_to_gigabytes_loads_like_another(self):
@@ -288,9 +303,9 @@ class Hostile(RealEngine):
         os.truncate(padded, 64 << 30)  # a hole: it takes no room
         daemon.signal(signal.SIGHUP)
         daemon.events(last_id=0).wait("config")
-        answer, took = timed(lambda: daemon.load("padded"))
+        answer, _, its_own = timed(lambda: daemon.load("padded"))
         self.assertEqual(answer.status, 200, answer)
-        self.assertLess(took, 3 * LIMIT_S)
+        self.assertLess(its_own, 3 * LIMIT_S)
         self.assertEqual(daemon.chat("padded", max_tokens=2).status, 200)
 
 
