@@ -4,7 +4,6 @@
 #include <optional>
 
 #include <boost/asio/io_context.hpp>
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "os/testing/run.h"
@@ -15,8 +14,6 @@ namespace {
 using runtime::TranscriptKeeper;
 using store::Message;
 using store::Transcripts;
-using ::testing::HasSubstr;
-using ::testing::SizeIs;
 
 // A client: what came to it.
 class Client final : public http::Exchange {

@@ -45,7 +45,7 @@ Result<void> make_file(const std::filesystem::path& path) {
 
 // Names the new place. The time tells several apart.
 Result<std::filesystem::path> move_aside(const std::filesystem::path& path) {
-  const std::filesystem::path target = beside(path, fmt::format(".corrupt-{}", unix_time_ms()));
+  std::filesystem::path target = beside(path, fmt::format(".corrupt-{}", unix_time_ms()));
   for (const std::string_view suffix : kSuffixes) {
     std::error_code error;
     std::filesystem::rename(beside(path, suffix), beside(target, suffix), error);
