@@ -32,13 +32,18 @@ export async function listening(child) {
 }
 
 // TinyLlama as `model` and a small embedding model, with the real engine. `environment`: more of it for the daemon.
-export async function startDaemon(configuration, environment = {}) {
-  const llama = modelFile("models", /tinyllama.*\.gguf$/);
+// `fake`: the lines of a model for the fake worker, which is then `model` instead, and all that there is.
+export async function startDaemon(configuration, environment = {}, fake = undefined) {
+  const llama = fake === undefined ? modelFile("models", /tinyllama.*\.gguf$/) : "fake.gguf";
   const folder = mkdtempSync(path.join(tmpdir(), "lm-web-"));
   const log = path.join(folder, "stderr.log");
   mkdirSync(path.join(folder, "models"));
-  symlinkSync(llama, path.join(folder, "models", path.basename(llama)));
-  symlinkSync(modelFile("models-test", /^tiny-embed\.gguf$/), path.join(folder, "models", "tiny-embed.gguf"));
+  if (fake === undefined) {
+    symlinkSync(llama, path.join(folder, "models", path.basename(llama)));
+    symlinkSync(modelFile("models-test", /^tiny-embed\.gguf$/), path.join(folder, "models", "tiny-embed.gguf"));
+  } else {
+    writeFileSync(path.join(folder, "models", llama), fake);
+  }
   writeFileSync(path.join(folder, "llm_config.yaml"), configuration);
   let child;
   async function launch(address) {
@@ -47,7 +52,7 @@ export async function startDaemon(configuration, environment = {}) {
       ["serve", "--config", path.join(folder, "llm_config.yaml"), "--data", path.join(folder, "data"),
         "--models", path.join(folder, "models"), "--listen", address],
       { stdio: ["ignore", "pipe", openSync(log, "a")],
-        env: { PATH: process.env.PATH, HOME: folder, LLM_MANAGER_WORKER: program("LLM_MANAGER_REAL_WORKER"), ...environment } });
+        env: { PATH: process.env.PATH, HOME: folder, LLM_MANAGER_WORKER: program(fake === undefined ? "LLM_MANAGER_REAL_WORKER" : "LLM_MANAGER_FAKE_WORKER"), ...environment } });
     const base = await listening(child);
     assert.ok(base, `the daemon did not start: ${readFileSync(log, "utf8")}`);
     return base;
