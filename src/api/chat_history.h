@@ -11,7 +11,7 @@ namespace lm::api {
 class ChatHistory {
  public:
   static constexpr std::size_t kMostTurns = 64;
-  static constexpr std::size_t kMostBytes = std::size_t{128} << 10;
+  static constexpr std::size_t kMostBytes = std::size_t{64} << 10;
 
   struct Turn {
     std::string question;

@@ -179,6 +179,15 @@ Result<std::shared_ptr<SocketConversation>> SocketChat::conversation_of(
   return conversation;
 }
 
+std::shared_ptr<SocketConversation> SocketChat::joined(const std::shared_ptr<socketio::Socket>& socket,
+                                                       const json::object& datum) {
+  const json::value* id = datum.if_contains("room_id");
+  if (id == nullptr || id->is_null()) return person(socket).own;
+  const auto found = std::ranges::find(rooms_, json_text(*id), &Room::name);
+  if (found == rooms_.end() || !found->conversation->has(*socket)) return nullptr;
+  return found->conversation;
+}
+
 std::shared_ptr<SocketConversation> SocketChat::room(const std::string& name, const json::value& id) {
   const auto found = std::ranges::find(rooms_, name, &Room::name);
   if (found != rooms_.end()) {
@@ -222,13 +231,10 @@ void SocketChat::join_room(const std::shared_ptr<socketio::Socket>& socket, cons
 
 void SocketChat::leave_room(const std::shared_ptr<socketio::Socket>& socket, const socketio::Event& event) {
   const auto datum = datum_of(event);
-  const json::value* id = datum ? datum->if_contains("room_id") : nullptr;
-  if (id != nullptr) {
-    const auto found = std::ranges::find(rooms_, json_text(*id), &Room::name);
-    if (found != rooms_.end()) {
-      std::erase(person(socket).conversations, found->conversation);
-      leave(found->conversation, *socket);
-    }
+  const auto conversation = datum && datum->contains("room_id") ? joined(socket, *datum) : nullptr;
+  if (conversation) {
+    std::erase(person(socket).conversations, conversation);
+    leave(conversation, *socket);
   }
   acknowledge(*socket, event.id, {});
 }
@@ -288,12 +294,11 @@ void SocketChat::chat_message(const std::shared_ptr<socketio::Socket>& socket, c
 }
 
 void SocketChat::chat_stop(const std::shared_ptr<socketio::Socket>& socket, const socketio::Event& event) {
-  const auto datum = datum_of(event);
-  const auto conversation = conversation_of(socket, datum.value_or(json::object()));
-  const bool stops = conversation && (*conversation)->busy;
+  const auto conversation = joined(socket, datum_of(event).value_or(json::object()));
+  const bool stops = conversation && conversation->busy;
   if (stops) {
-    (*conversation)->stop_wanted = true;
-    (*conversation)->answering.cancel();
+    conversation->stop_wanted = true;
+    conversation->answering.cancel();
   }
   acknowledge(*socket, event.id, {{"stopped", stops}});
 }
@@ -352,9 +357,13 @@ Task<> SocketChat::answer(std::shared_ptr<SocketConversation> conversation, Sock
     if (again) conversation->history.forget_half();
   }
   // The asker hears all of it; of others whoever is slow hears the rest in one piece.
-  while (finish != "stopped" && conversation->behind(*question.asker) > 0) {
-    if (!co_await question.asker->wait_for_room()) break;
-    conversation->catch_up();
+  try {
+    while (finish != "stopped" && conversation->behind(*question.asker) > 0) {
+      if (!co_await question.asker->wait_for_room()) break;
+      conversation->catch_up();
+    }
+  } catch (const boost::system::system_error&) {
+    if (!conversation->stop_wanted) throw;
   }
   conversation->catch_up(true);
   std::string text = conversation->text();

@@ -22,7 +22,7 @@ class SocketChat final : public socketio::Namespace {
  public:
   static constexpr std::size_t kMostWaiting = 8;       // questions of one conversation
   static constexpr std::size_t kMostTranslations = 4;  // of one socket at a time
-  static constexpr std::size_t kMostRooms = 1000;      // remembered, with nobody in them
+  static constexpr std::size_t kMostRooms = 256;       // remembered, with nobody in them
   static constexpr std::size_t kMostRoomsOfOne = 64;   // that a socket is in
   static constexpr std::size_t kMostBehind = std::size_t{256}
                                              << 10;  // bytes an asker may be behind its answer
@@ -62,6 +62,9 @@ class SocketChat final : public socketio::Namespace {
   // The conversation that an event belongs to: its room's, or the socket's own. Joins it.
   Result<std::shared_ptr<SocketConversation>> conversation_of(const std::shared_ptr<socketio::Socket>& socket,
                                                               const boost::json::object& datum);
+  // The same where the socket is in it already; else null.
+  std::shared_ptr<SocketConversation> joined(const std::shared_ptr<socketio::Socket>& socket,
+                                             const boost::json::object& datum);
   std::shared_ptr<SocketConversation> room(const std::string& name, const boost::json::value& id);
   void forget_rooms();
   void leave(const std::shared_ptr<SocketConversation>& conversation, const socketio::Socket& socket);

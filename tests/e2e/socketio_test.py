@@ -172,6 +172,9 @@ class Chat(SocketIoTest):
             self.assertEqual(done["room_id"], "r")
         stranger.emit("chat_message", {"message": "x", "selected_model": "alpha"})
         self.assertNotIn("room_id", stranger.event("chat_chunk")[1])
+        # Who is not in it neither stops nor hears what is said there.
+        stranger.emit("chat_stop", {"room_id": "r"}, ack=5)
+        self.assertEqual(stranger.acknowledged(5), {"stopped": False})
         # What was said is the room's.
         two.emit("chat_message", question)
         two.answer()
