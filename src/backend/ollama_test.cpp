@@ -136,7 +136,7 @@ TEST_F(OllamaTest, ABusyModelIsWaitedFor) {
 // Whoever asked for it does not want it any more.
 TEST_F(OllamaTest, ALoadUnderWayIsTakenBack) {
   open({"--model", "slow,memory=8M,load=15"});
-  look();
+  ASSERT_TRUE(look());
   std::optional<Result<void>> loaded;
   boost::asio::co_spawn(io, server->load("slow:latest", 20s),
                         [&](std::exception_ptr, Result<void> result) { loaded = std::move(result); });

@@ -157,13 +157,12 @@ class TreeBuilder final : public YAML::EventHandler {
     if (rest.empty() || (rest.front() != '"' && rest.front() != '\'')) return;
     const char quote = rest.front();
     for (std::size_t i = 1; i < rest.size(); ++i) {
-      if (rest[i] == '\\' && quote == '"') {
+      const bool escapes = quote == '"' && rest[i] == '\\';
+      const bool doubles = quote == '\'' && rest.substr(i).starts_with("''");  // 'it''s'
+      if (escapes || doubles)
         ++i;
-      } else if (rest[i] == quote && quote == '\'' && i + 1 < rest.size() && rest[i + 1] == quote) {
-        ++i;  // 'it''s'
-      } else if (rest[i] == quote) {
+      else if (rest[i] == quote)
         return;
-      }
     }
     throw Refused(at_(mark), "this quote is never closed");
   }

@@ -165,7 +165,7 @@ namespace {
 Result<asio::ip::address> address_to_listen_on(const std::string& host, bool has_keys) {
   boost::system::error_code ec;
   const std::string literal = host == "localhost" ? "127.0.0.1" : host == "*" ? "0.0.0.0" : host;
-  const auto address = asio::ip::make_address(literal, ec);
+  auto address = asio::ip::make_address(literal, ec);
   if (ec) {
     return fail(ErrorCode::kInvalidArgument,
                 "\"" + host + "\" is no address to listen on; use 127.0.0.1, localhost or *", "bad_address");

@@ -85,7 +85,7 @@ class StateKeeperTest : public testing::Test {
   SlotState write(const wire::SaveStates& what, int kib_size) {
     const path file = what.places.front().folder / (what.name + "-" + std::to_string(written_++) + ".slot");
     std::ofstream(file) << std::string(static_cast<std::size_t>(kib_size) * 1024, 'x');
-    return {.file = file, .tokens = 1000, .token_sum = written_, .size = Bytes(kib_size * 1024), .sum = 7};
+    return {.file = file, .tokens = 1000, .token_sum = written_, .size = kib(kib_size), .sum = 7};
   }
   std::vector<path> files(const char* folder) {
     std::vector<path> found;

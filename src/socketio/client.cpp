@@ -121,11 +121,12 @@ std::shared_ptr<Socket> Client::find(std::string_view space) const {
   return found == sockets_.end() ? nullptr : *found;
 }
 
-void Client::leave(const std::shared_ptr<Socket>& socket) {
-  const auto kept = socket;  // `socket` may lie in what is erased
-  kept->connected_ = false;
-  std::erase(sockets_, kept);
-  spaces_.find(kept->space())->second->disconnected(kept);
+// By value: what is given may lie in what is erased.
+void Client::leave(std::shared_ptr<Socket> socket) {
+  socket->connected_ = false;
+  std::erase(sockets_, socket);
+  const auto space = spaces_.find(socket->space());
+  space->second->disconnected(socket);
 }
 
 void Client::beat(TimePoint now) {

@@ -37,7 +37,7 @@ class Client {
   void take_message(Message message);
   void connect(const std::string& space, const boost::json::value& auth);
   std::shared_ptr<Socket> find(std::string_view space) const;
-  void leave(const std::shared_ptr<Socket>& socket);
+  void leave(std::shared_ptr<Socket> socket);
 
   std::shared_ptr<Session> session_;
   const Namespaces& spaces_;

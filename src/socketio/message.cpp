@@ -40,7 +40,7 @@ std::optional<std::uint64_t> take_number(std::string_view& text) {
   const std::size_t end = std::min(text.find_first_not_of("0123456789"), text.size());
   if (end == 0 || end > kMostDigits) return std::nullopt;
   std::uint64_t number = 0;
-  std::from_chars(text.data(), text.data() + end, number);
+  std::from_chars(text.begin(), text.begin() + end, number);
   text.remove_prefix(end);
   return number;
 }
@@ -180,7 +180,7 @@ Result<std::optional<Message>> MessageReader::take(Packet packet) {
   }
   if (begun_->attachments.size() < awaited_) return std::optional<Message>();
   bytes_ = 0;
-  return std::optional(*std::exchange(begun_, std::nullopt));
+  return std::exchange(begun_, std::nullopt);
 }
 
 }  // namespace lm::socketio

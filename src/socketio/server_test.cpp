@@ -170,7 +170,8 @@ class Web {
     } else {
       const int more = text.size() <= 0xFFFF ? 2 : 8;
       out += static_cast<char>(more == 2 ? 0xFE : 0xFF);
-      for (int i = more - 1; i >= 0; --i) out += static_cast<char>((std::uint64_t{text.size()} >> (8 * i)) & 0xFF);
+      for (int i = more - 1; i >= 0; --i)
+        out += static_cast<char>((std::uint64_t{text.size()} >> (8 * i)) & 0xFF);
     }
     out += std::string(4, '\0');
     socket_.send(out + std::string(text));
@@ -185,7 +186,7 @@ class Web {
       size = 0;
       for (const char c : socket_.read_exactly(more)) size = size << 8 | static_cast<unsigned char>(c);
     }
-    const std::string bytes = socket_.read_exactly(size);
+    std::string bytes = socket_.read_exactly(size);
     kind = start[0] & 0x0F;
     if (kind != 8) return bytes;
     return "close " + std::to_string(static_cast<unsigned char>(bytes.at(0)) * 256 +
@@ -349,10 +350,8 @@ TEST_F(SocketIo, AWebSocketThatDoesNotProbeIsClosed) {
 
 TEST_F(SocketIo, EndsWhoMakesNoSense) {
   start();
-  for (const std::string body :
-       {"abc", "", "47", "42{}", "42[\"x\"", "b!!", "bAQIDBA==", "2", "5", "0", "42/none,[\"x\"]",
-        "451-[\"x\"]\x1e"
-        "42[\"y\"]"}) {
+  for (const std::string body : {"abc", "", "47", "42{}", "42[\"x\"", "b!!", "bAQIDBA==", "2", "5", "0",
+                                 "42/none,[\"x\"]", "451-[\"x\"]\u001e42[\"y\"]"}) {
     const std::string sid = open_in();
     EXPECT_EQ(post(sid, body).status, 400) << body;
     EXPECT_EQ(get(sid).status, 400) << body;
