@@ -187,9 +187,9 @@ std::vector<Check> diagnose(const Findings& found) {
                         fmt::format("correct {} or remove the model", model.origin)});
       continue;
     }
-    ++usable;
     if (auto size = check_size(found, view)) checks.push_back(*std::move(size));
     const std::optional<Error>& failure = view.instance ? view.instance->error : view.error;
+    if (!failure) ++usable;
     if (failure) {
       checks.push_back({"model " + model.id.str(), "problem", failure->message,
                         fmt::format("llm-manager load {} tries again; llm-manager explain {} tells more",

@@ -29,13 +29,17 @@ class Status {
       if (view.stuck) troubles.push_back(json::value_from(view.stuck->message));
       if (view.intrudes) troubles.push_back(json::value_from(intrusion_text(view)));
     }
-    co_await answer_json(exchange, {{"status", troubles.empty() ? "ok" : "degraded"},
-                                    {"troubles", troubles},
-                                    {"version", facts_.version},
-                                    {"uptime_s", seconds(snapshot.now - facts_.started_at)},
-                                    {"waiting", snapshot.waiting},
-                                    {"oldest_waiting_s", age(snapshot.oldest_waiting, snapshot.now)},
-                                    {"last_transition_s", age(snapshot.last_transition, snapshot.now)}});
+    // Answers that run are finished, and whoever asks anew had better ask elsewhere.
+    const char* status = runtime_.ending() ? "stopping" : troubles.empty() ? "ok" : "degraded";
+    co_await answer_json(exchange,
+                         {{"status", status},
+                          {"troubles", troubles},
+                          {"version", facts_.version},
+                          {"uptime_s", seconds(snapshot.now - facts_.started_at)},
+                          {"waiting", snapshot.waiting},
+                          {"oldest_waiting_s", age(snapshot.oldest_waiting, snapshot.now)},
+                          {"last_transition_s", age(snapshot.last_transition, snapshot.now)}},
+                         runtime_.ending() ? 503 : 200);
   }
 
   Task<> metrics(http::Exchange& exchange) {

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>
+#include <malloc.h>
 #include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
@@ -331,6 +332,9 @@ std::expected<void, NotStarted> serve(const ServeOptions& options) {
     log::warning("the last daemon (process {}) did not end by itself; what it left behind is cleared",
                  *left_by);
   os::ignore_broken_pipes();
+  // The room of a large body goes back to the system with it. Left to itself glibc raises this bound to 32
+  // MiB once such a block was freed, and takes the next from a heap that keeps what it has.
+  ::mallopt(M_MMAP_THRESHOLD, 256 << 10);
 
   // What takes minutes to import is shared by all private daemons.
   runtime::Places places{.data = folders.data,

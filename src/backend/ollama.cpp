@@ -87,6 +87,12 @@ class Ollama final : public UpstreamServer, public std::enable_shared_from_this<
       error.message = fmt::format("{} could not load {}: {}", upstream_.id.str(), model, error.message);
       co_return fail(std::move(error));
     }
+    if (const auto loaded = wire::check_ollama_loaded(answer.body); !loaded) {
+      co_return fail(ErrorCode::kUnavailable,
+                     fmt::format("{} could not load {}: {}: POST {} was not answered as Ollama does: {}",
+                                 upstream_.id.str(), model, caller_.where(), target, loaded.error().message),
+                     "bad_upstream");
+    }
     co_return Result<void>();
   }
 

@@ -110,7 +110,11 @@ void Arbiter::on(const RequestArrived& e) {
                 .reason = "queue_full",
                 .fields = {},
                 .retry_after = std::chrono::seconds(1)};
-    if (wait) error.fields = fields_of(*wait);
+    if (wait) {
+      error.fields = fields_of(*wait);
+      // Before that turn ends nobody leaves the queue.
+      error.retry_after = std::max(*error.retry_after, wait->held_for);
+    }
     return reject(std::move(error));
   }
   const Duration longest =

@@ -615,7 +615,8 @@ struct Runtime::Impl {
   std::vector<Device> machine;             // what has a probe of its own
   RemoteDevices remote;
   bool looking = false;
-  Latch stopping;
+  bool ending = false;  // stop() was called
+  Latch stopping;       // the workers have ended, or were given up
   std::vector<Model> local_models;
   std::set<ModelId> guessed;                // their kinds, by their names and files
   std::map<std::string, Latch> kind_looks;  // begun in this life, by files' fingerprints
@@ -652,8 +653,12 @@ Task<Result<void>> Runtime::start() {
   return impl_->start();
 }
 
+bool Runtime::ending() const {
+  return impl_->ending;
+}
 Task<void> Runtime::stop(Duration drain) {
   Impl& impl = *impl_;
+  impl.ending = true;
   if (impl.runner == nullptr) co_return;
   impl.local.stop();
   impl.keeper.prepare_close();

@@ -81,6 +81,9 @@ class Runtime {
   // While stop() drains: ends running answers now.
   void stop_at_once();
 
+  // Whether stop() was called: nothing new is served.
+  bool ending() const;
+
   TimePoint now() const;
   Snapshot snapshot() const;
   const Catalog& catalog() const;

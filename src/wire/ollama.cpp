@@ -56,14 +56,19 @@ ModelKind kind_of(const json::object& model, std::string_view name) {
                                                                                   : ModelKind::kGeneration;
 }
 
-Result<std::vector<OllamaModel>> decode(std::string_view body, bool strict) {
+Result<json::value> parse(std::string_view body) {
   json::parse_options options;
   options.max_depth = kDeepest;
   json::error_code error;
-  const json::value value = json::parse(body, error, {}, options);
+  json::value value = json::parse(body, error, {}, options);
   if (error == json::error::too_deep) return not_that("the answer is nested too deeply");
   if (error == json::error::incomplete) return not_that("the answer is cut off");
   if (error) return not_that("the answer is no JSON");
+  return value;
+}
+
+Result<std::vector<OllamaModel>> decode(std::string_view body, bool strict) {
+  LM_TRY(const json::value value, parse(body));
   const json::object* object = value.if_object();
   const json::value* models = object != nullptr ? object->if_contains("models") : nullptr;
   if (models == nullptr) return not_that("the answer has no list of models");
@@ -105,6 +110,18 @@ Result<std::vector<OllamaModel>> decode_ollama_tags(std::string_view body) {
 
 Result<std::vector<OllamaModel>> decode_ollama_ps(std::string_view body) {
   return decode(body, true);
+}
+
+Result<void> check_ollama_loaded(std::string_view body) {
+  LM_TRY(const json::value value, parse(body));
+  const json::object* object = value.if_object();
+  if (object == nullptr) return not_that("the answer is no object");
+  const json::value* done = object->if_contains("done");
+  const json::value* embeddings = object->if_contains("embeddings");
+  const bool says_done = done != nullptr && *done == true;
+  const bool lists = embeddings != nullptr && (embeddings->is_array() || embeddings->is_null());
+  if (!says_done && !lists) return not_that("the answer does not say that it is done");
+  return {};
 }
 
 std::string encode_ollama_generate(std::string_view model, bool unload) {

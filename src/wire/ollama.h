@@ -31,5 +31,8 @@ Result<std::vector<OllamaModel>> decode_ollama_ps(std::string_view body);
 std::string encode_ollama_generate(std::string_view model, bool unload);
 // Of POST /api/embed: loads an embedding model, which /api/generate refuses.
 std::string encode_ollama_embed(std::string_view model);
+// Whether the answer to one of these is what comes once the model is in memory: "done", or embeddings. Errors
+// as above.
+Result<void> check_ollama_loaded(std::string_view body);
 
 }  // namespace lm::wire

@@ -10,7 +10,8 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-std::string complaint(const Result<std::vector<OllamaModel>>& decoded) {
+template <class T>
+std::string complaint(const Result<T>& decoded) {
   return decoded ? "none" : decoded.error().message;
 }
 
@@ -42,6 +43,18 @@ TEST(Ollama, ReadsWhatIsInMemory) {
   EXPECT_EQ((*models)[1].vram, Bytes(300));
   EXPECT_THAT(*decode_ollama_ps(R"({"models":[]})"), IsEmpty());
   EXPECT_THAT(*decode_ollama_ps(R"({"models":null})"), IsEmpty());
+}
+
+TEST(Ollama, KnowsTheAnswerToALoad) {
+  EXPECT_TRUE(check_ollama_loaded(R"({"model":"a","response":"","done":true,"done_reason":"load"})"));
+  EXPECT_TRUE(check_ollama_loaded(R"({"model":"a","embeddings":[],"load_duration":3})"));
+  const auto loaded = [](std::string_view body) { return complaint(check_ollama_loaded(body)); };
+  EXPECT_EQ(loaded("<html>"), "the answer is no JSON");
+  EXPECT_EQ(loaded(R"({"done":tr)"), "the answer is cut off");
+  EXPECT_EQ(loaded("[]"), "the answer is no object");
+  EXPECT_EQ(loaded(std::string(100, '[')), "the answer is nested too deeply");
+  for (const std::string_view body : {"{}", R"({"done":false})", R"({"done":"true"})", R"({"embeddings":7})"})
+    EXPECT_EQ(loaded(body), "the answer does not say that it is done") << body;
 }
 
 // Above all: nothing of this is an empty list, which would mean that all memory was given back.

@@ -6,6 +6,7 @@ import os
 import resource
 import select
 import socket
+import time
 import unittest
 
 from daemon import DaemonTest, PATIENCE_S, SANITIZED, fake_model, status_of
@@ -48,6 +49,21 @@ class Cycles(DaemonTest):
         if not SANITIZED:
             self.assertLess(after[1] - before[1], 1 << 20, "bytes")
         self.assertLessEqual(len(daemon.workers()), 1, "the standby alone")
+
+    @unittest.skipIf(SANITIZED, "a sanitizer keeps what was freed")
+    def test_large_bodies_leave_nothing(self):
+        daemon = self.start({"a1": fake_model(tokens=1)})
+        body = b'{"model": "nobody", "prompt": "' + b"x" * (20 << 20) + b'"}'
+        before = anonymous(daemon.pid)
+        for _ in range(6):
+            connection = daemon.connection()
+            connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+            self.assertEqual(connection.getresponse().status, 404)
+            connection.close()
+        deadline = time.monotonic() + PATIENCE_S
+        while (more := anonymous(daemon.pid) - before) >= 4 << 20:  # the last connection's end has no event
+            self.assertLess(time.monotonic(), deadline, f"{more} bytes are kept")
+            time.sleep(0.05)
 
     def test_many_requests_leave_nothing(self):
         daemon = self.start({"a1": fake_model(tokens=1)})

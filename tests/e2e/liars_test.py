@@ -52,7 +52,7 @@ class Liars(DaemonTest):
         for word in ("ollama was asked to give its memory back and did not", *words):
             self.assertIn(word, error["message"])
         self.assertIn("Retry-After", answer.headers)
-        self.assertGreater(error["details"]["residual"], 64 << 20)
+        self.assertGreater(error["details"]["residual"], 16 << 20)  # one that came back a moment ago still grows
         self.assertEqual(self.daemon.model("llm")["state"], "failed")
         health = self.daemon.get("/health").json()
         self.assertEqual(health["status"], "degraded")
@@ -141,6 +141,18 @@ class Liars(DaemonTest):
                 self.recovers()
                 self.assertEqual(self.daemon.chat("qwen-a").status, 200)
                 self.theirs = children_of(self.ollama.pid)
+
+    def test_one_whose_answers_to_a_load_are_garbage(self):
+        for garbage in ("html", "cut", "types", "deep"):
+            with self.subTest(garbage):
+                self.recovers()
+                self.ollama.lie(garbage=garbage, on=["/api/generate"])
+                answer = self.daemon.post("/api/v1/switch", {"model": "qwen-a"})
+                self.assertEqual(answer.status, 503, answer)
+                self.assertEqual(answer.error()["code"], "bad_upstream")
+                self.assertIn("could not load qwen-a", answer.error()["message"])
+                self.assertEqual(self.daemon.get("/api/v1/switch").json()["family"], "local", "as before")
+                self.ollama.lie()
 
     def test_one_whose_answers_are_garbage(self):
         """What is called an answer has to be one, streamed or not."""
