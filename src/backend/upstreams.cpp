@@ -15,6 +15,9 @@ namespace {
 
 // Used this recently, it may change at any moment.
 constexpr Duration kInUse = std::chrono::seconds(5);
+// Whoever is told that a model was loaded finds it in the list, unless the server is slower than this to say
+// so.
+constexpr Duration kListsSoon = std::chrono::seconds(1);
 // A change of what is held that is worth telling.
 constexpr Bytes kNoticeable = mib(16);
 // A server's own heap breathes: less than this is no model. Where only the devices can be measured, others
@@ -393,6 +396,8 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
     // Where only its own word tells what the new model takes, it has to be asked.
     if (!one->sees_processes && one->description.shares_devices)
       co_await next_look(self, one, options.unreachable);
+    else if (one->tells_residents)
+      co_await next_look(self, one, kListsSoon);
     post(LoadSucceeded{.instance = instance,
                        .generation = generation,
                        .held = one->held,
@@ -413,7 +418,7 @@ struct Upstreams::Impl : std::enable_shared_from_this<Upstreams::Impl> {
                    Model model) {
     const Busy busy(*one);
     const auto loaded = co_await one->server->load(model.remote->name, options.load_limit);
-    look_at_once(*one);
+    co_await next_look(self, one, kListsSoon);
     post(UpstreamLoaded{instance, generation, model.id,
                         loaded ? std::nullopt : std::optional(loaded.error())});
   }

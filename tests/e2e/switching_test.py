@@ -83,6 +83,7 @@ class AllThree(SwitchingTest):
         held = worker.held()
 
         to_ollama = self.switched("ollama_qwen-a")
+        self.assertEqual(to_ollama["state"], "ready")
         release = to_ollama["switch"]["release"]
         self.assertTrue(release["proved"])
         self.assert_close(release["before"], held, 0.02)
