@@ -92,7 +92,9 @@ void add_models(std::vector<Key>& keys) {
   add(key("models.*.reserve", device_amounts_type(), LM_AT(c.models.at(name).reserve),
           "Memory to leave free when it is placed, on every device or device by device.", "1GB"));
   add(key("models.*.max_length", maybe(integer_type(1, kNoLimit)), LM_AT(c.models.at(name).load.context),
-          "Context in tokens. What is written here is never made smaller when memory is short.", "4096"));
+          "Context in tokens, for all of its answers at a time together. What is written here is never made "
+          "smaller when memory is short.",
+          "4096"));
   add(key("models.*.temperature", maybe(number_type(0, 5)), LM_AT(c.models.at(name).sampling.temperature),
           "Sampling values for requests that leave them out.", "0.7"));
   add(key("models.*.top_p", maybe(number_type(0, 1)), LM_AT(c.models.at(name).sampling.top_p), "", "0.9"));
