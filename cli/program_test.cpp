@@ -289,6 +289,7 @@ TEST(Program, SimulateTakesAMachineAndRefusesABrokenOne) {
   EXPECT_EQ(refused.code, 1);
   EXPECT_THAT(refused.err, HasSubstr("broken.yaml:2:7: models.a.memry: unknown key, did you mean memory?"));
   EXPECT_EQ(ran({"simulate", "--trace", files.write("x.csv", "a,b\n")}).code, 1);
+  EXPECT_EQ(ran({"simulate", "--synthetic", "--rate", "1e9"}).code, 2) << "more than can be played";
   EXPECT_EQ(ran({"simulate", "--trace", "nowhere.csv"}).code, 4);
   const Ran small = ran({"simulate", "--trace", trace, "--memory", "4GB"});
   EXPECT_EQ(small.code, 5);

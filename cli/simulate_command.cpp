@@ -12,6 +12,7 @@ namespace {
 
 // A trace of ten million requests.
 constexpr std::size_t kLargestTrace = std::size_t{1} << 30;
+constexpr double kMostRequests = 1e7;
 
 Result<simulate::Workload> workload_of(const SimulateOptions& options) {
   if (!options.trace.empty()) {
@@ -19,6 +20,13 @@ Result<simulate::Workload> workload_of(const SimulateOptions& options) {
     return simulate::read_trace(text, options.trace.string());
   }
   const SimulateOptions::Synthetic& s = options.synthetic;
+  if (const double wanted = s.rate * seconds(s.span); wanted > kMostRequests)
+    return fail(
+        ErrorCode::kInvalidArgument,
+        fmt::format("{:.3g} requests are too many, {:.0f} million at most: a lower --rate or a shorter "
+                    "--duration",
+                    wanted, kMostRequests / 1e6),
+        "usage");
   simulate::Workload made = simulate::synthesize({.rate = s.rate,
                                                   .service = s.service,
                                                   .models = s.models,
