@@ -176,6 +176,9 @@ class Arbiter {
   // Where there is room for it soonest, and of several such places where it costs least.
   std::optional<Placement> soonest_place(const Entry& entry, const PlacementCase& model,
                                          const std::vector<DeviceId>& devices, const Round& round) const;
+  // The same where there is none now: where others leave, or could.
+  std::optional<Placement> later_place(const Entry& entry, const PlacementCase& model,
+                                       const std::vector<DeviceId>& devices, const Round& round) const;
   Placement least_costly(const Entry& entry, std::vector<Placement> places, std::span<const Leaver> leavers,
                          const Round& round) const;
   Need need_at(const Entry& entry, const Placement& placement, const Round& round) const;

@@ -87,21 +87,32 @@ PlacementCase Arbiter::case_of(const Entry& entry, const Extent& piece) const {
 std::optional<Placement> Arbiter::soonest_place(const Entry& entry, const PlacementCase& model,
                                                 const std::vector<DeviceId>& devices,
                                                 const Round& round) const {
+  DeviceBytes less;
+  less -= round.spoken_for.bytes;
+  if (auto placement = place(model, rooms_for(entry, devices, round.books, less))) return placement;
+  return later_place(entry, model, devices, round);
+}
+
+std::optional<Placement> Arbiter::later_place(const Entry& entry, const PlacementCase& model,
+                                              const std::vector<DeviceId>& devices,
+                                              const Round& round) const {
   const auto rooms = [&](const DeviceBytes& more) { return rooms_for(entry, devices, round.books, more); };
   DeviceBytes more;
   more -= round.spoken_for.bytes;
-  if (auto placement = place(model, rooms(more))) return placement;
-
   // A load for which others were sent away keeps to what they leave. Whoever comes first looks at those who
   // are gone already before it sends anybody away, and waits for running answers only where it must.
   const bool waits_already = entry.instance && entry.instance->committed;
   DeviceBytes later;
+  bool leaves_some = false;
   for (const auto& [id, other] : entries_) {
     if (!is_going(other.state())) continue;
     const bool answers = other.state() == InstanceState::kDraining && !waits_already;
     (answers ? later : more) += charge_of(other).bytes;
+    leaves_some |= !answers;
   }
-  if (auto placement = place(model, rooms(more))) return placement;
+  if (leaves_some) {
+    if (auto placement = place(model, rooms(more))) return placement;
+  }
 
   const std::vector<Leaver> leavers = leavers_for(entry);
   const auto is_as_soon = [](const Leaver& a, const Leaver& b) {
@@ -109,7 +120,7 @@ std::optional<Placement> Arbiter::soonest_place(const Entry& entry, const Placem
   };
   bool answers_too = false;
   for (auto next = leavers.begin(); next != leavers.end();) {
-    if (!next->idle && !std::exchange(answers_too, true)) {
+    if (!next->idle && !std::exchange(answers_too, true) && !later.empty()) {
       more += later;
       if (auto placement = place(model, rooms(more))) return placement;
     }
@@ -216,7 +227,7 @@ bool Arbiter::choose_place(Entry& entry, const Round& round, const Need& ever) {
     ask_footprint(entry, true);
     return false;
   }
-  instance.plan = soonest_place(entry, model, places.devices, round);
+  instance.plan = later_place(entry, model, places.devices, round);
   if (instance.plan) return true;
   const std::vector<Room> after_others = rooms_for(entry, places.devices, round.books, ever.bytes);
   instance.plan = place(model, after_others);
